@@ -1,1 +1,45 @@
-//! placeholder
+//! The tree: a B-link tree (Lehman and Yao 1981; Malbrain's threadskv) of slotted pages.
+//!
+//! What this crate guarantees to the crates above it:
+//!
+//! * **I1** A descent ([`Forest::get`], [`Forest::scan`]) holds nothing between two pages, and
+//!   nothing at all when it returns. What is not in memory is named, not waited for.
+//! * **I2** A change is planned completely ([`Leaves::plan`]) and then done ([`Plan::commit`])
+//!   without anything that could fail.
+//! * **I3** A page that somebody can reach is consistent: every page has both fences, its level, its
+//!   tree and its right link, and a split that the parent does not know yet is flagged.
+//! * **I11** Latches are taken tree by tree, from the leaves up, left to right.
+//!
+//! Nothing here knows of the log, of durability or of files. Pages are read through words that
+//! others may be writing ([`Words`]), and what was read is validated before it is believed; all
+//! reading code is total on arbitrary bytes.
+//!
+//! Where to begin reading: `layout` (a page, byte by byte), `descend`, `apply`, `post`.
+
+mod apply;
+mod build;
+mod check;
+mod descend;
+mod edit;
+mod entries;
+mod forest;
+mod layout;
+mod leaves;
+mod page;
+mod partition;
+mod post;
+mod scan;
+mod words;
+
+pub use apply::{Edit, Plan};
+pub use build::{Image, PageSpec, build};
+pub use check::check;
+pub use entries::Entries;
+pub use forest::{Blocked, Forest, Step, TreeError, TreeRef};
+pub use layout::{MAX_PAGE_SIZE, MIN_PAGE_SIZE, is_page_size, max_key_len, max_record_len};
+pub use leaves::Leaves;
+pub use page::{Page, Position};
+pub use partition::{Part, Policy, partition};
+pub use post::Epochs;
+pub use scan::{Chunk, Direction, From};
+pub use words::{Words, WordsMut, copy_page};

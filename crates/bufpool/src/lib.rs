@@ -1,1 +1,46 @@
-//! placeholder
+//! The buffer pool: pages of a [`PageFile`](treering_pagefile::PageFile) in memory, found without a
+//! hash table, read without a latch, loaded and written back without anybody's future in charge.
+//!
+//! What this crate guarantees to the crates above it:
+//!
+//! * **I1** [`Fetch`] owns nothing that another operation waits for: the read and the frame it goes
+//!   to belong to the pool. Pins and latches ([`PinnedPage`], [`SharedPage`], [`ExclusivePage`]) are
+//!   not `Send`, so no future can keep them across an await; engine tasks, which may, have
+//!   [`OwnedPin`].
+//! * **I9** Frames, staging buffers and the page table are all the memory there is; load beyond
+//!   them waits in the pool's load queue.
+//! * **I10** Loads, evictions and write-backs are moved on by completions ([`Pool`] implements
+//!   `Completion`) and by the cleaner, never by a user future's poll.
+//!
+//! # The life of a page
+//! One atomic word for each page id (`table`) says: free, on disk at extent E, being loaded into a
+//! frame, or resident in a frame. Only these transitions exist:
+//!
+//! | from | to | by |
+//! |---|---|---|
+//! | free | resident | [`NewPage::publish`], which owns a claimed frame |
+//! | on disk | loading | the load queue, which owns a claimed frame |
+//! | loading | resident, or on disk if the read failed | the read's completion |
+//! | resident | on disk | the clock, which has claimed a clean frame with no pins |
+//!
+//! Pinning loads the word, increments the frame's pins and loads the word again. Claiming sets the
+//! pins from 0 to [`frame::CLAIMED`] first and changes the word then. So either the pinner sees the
+//! word changed, or the claimer sees the pin.
+//!
+//! Reading without pin or latch ([`Pool::read_page`]) loads the word, the frame's version and the
+//! word again, reads the page through relaxed atomics, and validates the version. The clock moves
+//! the version of a frame that it empties (under the latch, for an instant), so whatever such a
+//! reader saw of a frame's next life is thrown away.
+
+mod clock;
+mod frame;
+mod guard;
+mod load;
+mod memory;
+mod pool;
+mod table;
+mod writeback;
+
+pub use guard::{ExclusivePage, NewPage, OwnedPin, PinnedPage, Refusal, SharedPage};
+pub use load::Fetch;
+pub use pool::{Pool, PoolOptions, PoolStats, Read};

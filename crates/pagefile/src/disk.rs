@@ -19,6 +19,7 @@ use std::sync::Arc;
 use futures::channel::oneshot;
 
 use crate::buf::{AlignedBuf, IoBuf};
+use crate::counters::DiskCounters;
 
 /// An open file of a [`Disk`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -109,6 +110,11 @@ pub trait Disk: Send + Sync + 'static {
     /// Runs the completions of requests that have already finished, if nobody else is just doing
     /// so. Called by futures when they are polled, while they hold nothing.
     fn reap(&self);
+
+    /// Totals of what was done so far; all zero where nobody counts.
+    fn counters(&self) -> DiskCounters {
+        DiskCounters::default()
+    }
 
     /// Offers memory that many reads will go to, once, before its first use; a back end may
     /// register it with the kernel. Failure is not an error.

@@ -3,6 +3,8 @@
 use std::io;
 use std::sync::{Arc, OnceLock};
 
+use event_listener::{Event, EventListener};
+
 /// What a caller can do about a [`FileError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -64,6 +66,7 @@ impl FileError {
 #[derive(Debug, Default)]
 pub struct Health {
     poison: OnceLock<FileError>,
+    poisoned: Event,
 }
 
 impl Health {
@@ -80,7 +83,13 @@ impl Health {
                 source: error.source,
             }
         });
+        self.poisoned.notify(usize::MAX);
         first.clone()
+    }
+
+    /// Is woken when the engine is poisoned. Listen first, then [`Health::check`].
+    pub fn listen(&self) -> EventListener {
+        self.poisoned.listen()
     }
 
     /// The error that poisoned the engine, if one did.

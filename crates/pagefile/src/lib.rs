@@ -14,14 +14,39 @@
 //! and [`Runtime`] (where engine tasks run and what time it is). Behind them stand io_uring, a
 //! portable thread pool, and a simulated disk with its own deterministic executor.
 
+mod backend;
 mod buf;
+mod check;
+mod checkpoint;
+mod counters;
+mod directory;
+mod directory_lock;
 mod disk;
 mod error;
+mod file;
+mod growth;
+mod ledger;
+mod map;
+mod open;
 mod page;
 mod runtime;
+pub mod sim;
+mod space;
+mod superblock;
+mod sync_share;
+mod threads;
+#[cfg(target_os = "linux")]
+mod uring;
+mod work;
 
+pub use backend::{DiskOptions, IoBackend, open_directory};
 pub use buf::{AlignedBuf, IoBuf};
+pub use counters::DiskCounters;
+pub use directory_lock::DirectoryLock;
 pub use disk::{Completion, Disk, FileId, Lane, Op, Request, sync_file, transfer};
 pub use error::{FileError, FileErrorKind, Health};
+pub use file::{MapEntry, PageFile, SpaceStats};
+pub use open::{Opened, Presence};
 pub use page::{Damage, Extent, PAGE_HEADER_LEN, PageId, seal, verify};
 pub use runtime::{EngineThread, Runtime, Spawn};
+pub use superblock::{CheckpointInfo, LogPosition};

@@ -44,7 +44,7 @@ impl Extent {
     /// As 62 bits: offset in units of 512 bytes above 16 bits of length in the same unit.
     pub fn pack(self) -> u64 {
         debug_assert!(self.offset.is_multiple_of(UNIT) && u64::from(self.len).is_multiple_of(UNIT));
-        (self.offset / UNIT) << 16 | u64::from(self.len) / UNIT
+        ((self.offset / UNIT) << 16) | (u64::from(self.len) / UNIT)
     }
 
     /// The inverse of [`Extent::pack`].
@@ -99,7 +99,7 @@ pub fn verify(page: &[u8], id: PageId, stamp: u32) -> Result<(), Damage> {
     if field(0) != crc32c::crc32c(&page[4..]) {
         return Err(Damage::Checksum);
     }
-    let found = PageId(u64::from(field(8)) | u64::from(field(12)) << 32);
+    let found = PageId(u64::from(field(8)) | (u64::from(field(12)) << 32));
     if found != id {
         return Err(Damage::WrongPage { found });
     }

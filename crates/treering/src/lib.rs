@@ -1,1 +1,58 @@
-//! placeholder
+//! An embedded, ordered key-value storage engine that async services await directly.
+//!
+//! ```
+//! use treering::{Database, Durability, Error, Options};
+//!
+//! async fn service(path: &std::path::Path) -> Result<(), Error> {
+//!     let db = Options::new().cache_size(64 << 20).open(path).await?; // creates or recovers
+//!     let users = db.tree("users").await?; // creates if missing
+//!     users.put(b"ada", b"lovelace").await?; // durable when it returns
+//!     assert_eq!(users.get(b"ada").await?.as_deref(), Some(&b"lovelace"[..]));
+//!
+//!     let mut batch = db.batch(); // all or nothing, across trees
+//!     batch.insert(&users, b"alan", b"turing").delete(&users, b"ada");
+//!     batch.commit().await?;
+//!
+//!     users.put(b"grace", b"hopper").durability(Durability::Buffered).await?;
+//!     db.close().await
+//! }
+//! # let folder = tempfile::tempdir().unwrap();
+//! # smol::block_on(service(&folder.path().join("data.tr"))).unwrap();
+//! ```
+//!
+//! # What is promised
+//! * A write that returned under [`Durability::Durable`] is there after any crash. One that did not
+//!   return is wholly there or wholly absent.
+//! * Any future may be dropped at any await, or never be polled again, and nobody else notices. Of
+//!   a write, dropping means: it has not happened if it was not applied yet, and it stands if it
+//!   was. There is no third outcome.
+//! * A [`Tree::get`] of what is in memory completes in its first poll.
+//! * Every future is `Send` and runs on any executor. Inside Tokio, reads are submitted and
+//!   completed on the runtime's own threads.
+//! * Damage on disk is an error ([`ErrorKind::Damaged`]), never a missing key.
+//!
+//! The guide to all of it is in the repository's `docs`.
+
+mod batch;
+mod database;
+mod error;
+mod get;
+mod options;
+mod range;
+mod registry;
+mod tree;
+mod value;
+mod write;
+
+pub use batch::{Batch, Commit};
+pub use database::Database;
+pub use error::{Error, ErrorKind};
+pub use get::{Get, GetWith};
+pub use options::{Io, Options};
+pub use range::{Bounds, Chunk, KeyRange, Range};
+pub use tree::Tree;
+pub use treering_bufpool::PoolStats;
+pub use treering_pagefile::SpaceStats;
+pub use treering_txn::{Durability, EngineStats as Stats, LogUsage, Recovery, Report};
+pub use value::{Key, Value};
+pub use write::Write;

@@ -1,1 +1,40 @@
-//! placeholder
+//! Sorted atomic batches, the redo log, checkpoints and recovery: what makes trees a database.
+//!
+//! What this crate guarantees to its users:
+//!
+//! * **I1, I2** A write is gathered, applied and settled ([`Engine::commit`]). Its future owns
+//!   nothing while it waits; applying is one synchronous step, all or nothing; what cannot get its
+//!   resources twice is brought to an end by the engine's own tasks.
+//! * **I5** A checkpoint is an exact prefix of the log, and replay is logical.
+//! * **I6** What was acknowledged as durable is there after any crash; what was not is wholly there
+//!   or wholly absent, and the surviving commits are a prefix of the log.
+//! * **I8** The first failed write or sync poisons the engine; reopening recovers.
+//! * **I13** A full disk is an ordinary error, before anything is applied.
+//!
+//! Where to begin reading: `attempt` (one write), `commit` (its way), `checkpoint`, `open`.
+
+mod attempt;
+mod batch;
+mod body;
+mod catalog;
+mod checkpoint;
+mod commit;
+mod create_tree;
+mod engine;
+mod error;
+mod log;
+mod open;
+mod read;
+mod records;
+mod verify;
+
+pub use attempt::Outcome;
+pub use batch::{Batch, OpKind};
+pub use engine::{Durability, Engine, EngineOptions, EngineStats, Recovery};
+pub use error::{Error, Violation};
+pub use log::{
+    AppendError, Applying, Flip, KeptSegment, Log, LogOptions, LogReader, LogStart, LogUsage,
+    Record, WaitDurable,
+};
+pub use open::DEFAULT_PAGE_SIZE;
+pub use verify::Report;

@@ -1,0 +1,279 @@
+//! Changing leaves: planned completely, then done without anything that could fail (I2).
+//!
+//! [`Leaves::plan`] takes everything that the change needs by `try`: each leaf is prepared for the
+//! epoch (an image that a checkpoint still needs is captured, room for the next one reserved), and
+//! where the new contents do not fit in place, the leaf's new image and those of its new right
+//! siblings are built in private memory, with frames and page ids for them. The caller then appends
+//! its log record. [`Plan::commit`] writes the pages.
+//!
+//! A split leaves a right link behind and the flag that says that the parent does not know it yet
+//! (I3). A root keeps its page: its contents move to new pages, and it becomes their parent.
+
+use treering_bufpool::{ExclusivePage, NewPage, Pool};
+use treering_pagefile::PageId;
+
+use crate::build::{Image, PageSpec, build};
+use crate::entries::Entries;
+use crate::forest::{Blocked, TreeRef};
+use crate::layout::{Lengths, SLOT_LEN};
+use crate::leaves::Leaves;
+use crate::page::Page;
+use crate::partition::{Part, Policy, partition};
+
+/// The decided outcome for one key.
+#[derive(Clone, Copy, Debug)]
+pub struct Edit<'e> {
+    /// The number of the key among those that the leaves were latched for.
+    pub index: usize,
+    /// The key.
+    pub key: &'e [u8],
+    /// Its value from now on; `None` takes away a key that is there.
+    pub value: Option<&'e [u8]>,
+}
+
+/// A change that has everything it needs. Dropping it gives everything back.
+pub struct Plan<'f, 'e> {
+    changes: Vec<Change<'f, 'e>>,
+    leaves: Leaves<'f>,
+    reserved: Reserved<'f>,
+}
+
+struct Change<'f, 'e> {
+    leaf: usize,
+    how: How<'f, 'e>,
+}
+
+enum How<'f, 'e> {
+    InPlace(Vec<Edit<'e>>),
+    Rebuild(Rebuilt<'f>),
+}
+
+/// Extents reserved for pages that will become dirty.
+pub(crate) struct Reserved<'f> {
+    pool: &'f Pool,
+    count: usize,
+}
+
+impl<'f> Reserved<'f> {
+    pub(crate) fn none(pool: &'f Pool) -> Self {
+        Self { pool, count: 0 }
+    }
+
+    pub(crate) fn prepare(&mut self, page: &ExclusivePage<'_>, epoch: u64) -> Result<(), Blocked> {
+        self.count += usize::from(page.prepare(epoch)?);
+        Ok(())
+    }
+
+    /// The pages are dirty now: what was reserved is theirs.
+    pub(crate) fn used(mut self) {
+        self.count = 0;
+    }
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        self.pool.unreserve(self.count);
+    }
+}
+
+impl<'f> Leaves<'f> {
+    /// Plans the edits, which are in the order of their keys, one at most for each key.
+    ///
+    /// # Errors
+    /// A resource is lacking just now; the leaves are released.
+    pub fn plan<'e>(self, epoch: u64, edits: &[Edit<'e>]) -> Result<Plan<'f, 'e>, Blocked> {
+        let pool: &'f Pool = self.forest.pool();
+        let mut reserved = Reserved::none(pool);
+        let mut changes = Vec::new();
+        for edits in edits.chunk_by(|a, b| self.of_key[a.index] == self.of_key[b.index]) {
+            let leaf = self.of_key[edits[0].index];
+            let (tree, page) = &self.pages[leaf];
+            reserved.prepare(page, epoch)?;
+            let how = if fits_in_place(page, edits) {
+                How::InPlace(edits.to_vec())
+            } else {
+                How::Rebuild(rebuild(pool, *tree, page, &Edited::new(page, edits))?)
+            };
+            changes.push(Change { leaf, how });
+        }
+        Ok(Plan { changes, leaves: self, reserved })
+    }
+}
+
+/// Whether all edits fit into the leaf one after the other, without moving what is there.
+fn fits_in_place(page: &ExclusivePage<'_>, edits: &[Edit<'_>]) -> bool {
+    let view = Page::new(page.words());
+    let needed = edits
+        .iter()
+        .filter_map(|edit| edit.value.map(|value| record_room(edit.key, value, view.prefix_len())));
+    needed.sum::<usize>() <= view.free_contiguous()
+}
+
+impl<'f, 'e> Plan<'f, 'e> {
+    /// Changes the pages and releases the leaves; returns the pages whose new right sibling the
+    /// parent has to be told of.
+    pub fn commit(self, epoch: u64) -> Vec<PageId> {
+        let mut unposted = Vec::new();
+        for Change { leaf, how } in self.changes {
+            let (_, page) = &self.leaves.pages[leaf];
+            match how {
+                How::InPlace(edits) => edit_in_place(page, &edits),
+                How::Rebuild(rebuilt) => unposted.extend(rebuilt.commit(page, epoch)),
+            }
+            page.changed(epoch);
+        }
+        self.reserved.used();
+        unposted
+    }
+}
+
+/// The most bytes that an entry takes in a page whose keys share `prefix_len` bytes.
+pub(crate) fn record_room(key: &[u8], value: &[u8], prefix_len: usize) -> usize {
+    SLOT_LEN + Lengths::new(key.len() - prefix_len, value.len()).record()
+}
+
+fn edit_in_place(page: &ExclusivePage<'_>, edits: &[Edit<'_>]) {
+    let view = Page::new(page.words());
+    for edit in edits {
+        let done = match (view.find(edit.key), edit.value) {
+            (Ok(slot), Some(value)) => view.replace_value(slot, value),
+            (Err(slot), Some(value)) => view.insert(slot, edit.key, value),
+            (Ok(slot), None) => {
+                view.remove(slot);
+                true
+            }
+            (Err(_), None) => true,
+        };
+        assert!(done, "an edit that was planned to fit in place did not");
+    }
+}
+
+/// What a page holds after edits.
+pub(crate) struct Edited {
+    entries: Entries,
+    /// Whether nothing was put in but behind all that was there.
+    appended: bool,
+}
+
+impl Edited {
+    pub(crate) fn new(page: &ExclusivePage<'_>, edits: &[Edit<'_>]) -> Self {
+        let mut entries = Entries::of(&Page::new(page.words()));
+        let mut appended = true;
+        for edit in edits {
+            match (entries.find(edit.key), edit.value) {
+                (Ok(at), Some(value)) => {
+                    appended = false;
+                    entries.replace(at, value);
+                }
+                (Err(at), Some(value)) => {
+                    appended &= at == entries.len();
+                    entries.insert(at, edit.key, value);
+                }
+                (Ok(at), None) => entries.remove(at),
+                (Err(_), None) => {}
+            }
+        }
+        Self { entries, appended }
+    }
+}
+
+/// The new contents of a page, and of the pages split off from it.
+pub(crate) struct Rebuilt<'f> {
+    own: Image,
+    new: Vec<(NewPage<'f>, Image)>,
+    /// The pages whose right link will be flagged.
+    unposted: Vec<PageId>,
+}
+
+/// Builds the pages that `entries` need in the place of `page`.
+pub(crate) fn rebuild<'f>(
+    pool: &'f Pool,
+    tree: TreeRef,
+    page: &ExclusivePage<'_>,
+    edited: &Edited,
+) -> Result<Rebuilt<'f>, Blocked> {
+    let view = Page::new(page.words());
+    let (mut low, mut high) = (Vec::new(), Vec::new());
+    view.low_into(&mut low);
+    let finite = view.high_into(&mut high);
+    let spec = PageSpec {
+        page_size: pool.page_size(),
+        tree: tree.id,
+        level: view.level(),
+        low: &low,
+        high: finite.then_some(&high),
+    };
+    let appending = edited.appended && !finite;
+    let policy = if appending { Policy::Ascending } else { Policy::Balanced };
+    let mut parts = partition(&spec, &edited.entries.slices(), policy);
+    let old_link = (view.right(), view.unposted());
+    if parts.len() > 1 && page.page() == tree.root {
+        return grow_root(pool, &spec, parts);
+    }
+    let mut new = Vec::new();
+    for _ in 1..parts.len() {
+        new.push(pool.try_new_page()?);
+    }
+    let links = new.iter().map(|page| (Some(page.id()), true)).collect();
+    link(&mut parts, links, old_link);
+    let lefts = std::iter::once(page.page()).chain(new.iter().map(NewPage::id));
+    let unposted = lefts.take(new.len()).collect();
+    let mut images = parts.into_iter().map(|part| part.image);
+    let own = images.next().expect("a page's entries make at least one page");
+    Ok(Rebuilt { own, new: new.into_iter().zip(images).collect(), unposted })
+}
+
+/// The root keeps its page: all that it held moves to new pages, and it becomes their parent, at as
+/// high a level as it takes to have room for their separators.
+fn grow_root<'f>(
+    pool: &'f Pool,
+    spec: &PageSpec<'_>,
+    mut parts: Vec<Part>,
+) -> Result<Rebuilt<'f>, Blocked> {
+    let mut new = Vec::new();
+    let mut level = spec.level;
+    loop {
+        let mut children = Vec::new();
+        for _ in &parts {
+            children.push(pool.try_new_page()?);
+        }
+        let links = children.iter().skip(1).map(|page| (Some(page.id()), false)).collect();
+        link(&mut parts, links, (None, false));
+        let ids: Vec<[u8; 8]> = children.iter().map(|page| page.id().0.to_le_bytes()).collect();
+        let separators = parts.iter().map(|part| part.low.as_slice());
+        let entries: Vec<(&[u8], &[u8])> =
+            separators.zip(ids.iter().map(<[u8; 8]>::as_slice)).collect();
+        level += 1;
+        let spec = PageSpec { level, low: b"", high: None, ..*spec };
+        let built = build(&spec, &entries);
+        let above =
+            if built.is_none() { partition(&spec, &entries, Policy::Balanced) } else { Vec::new() };
+        new.extend(children.into_iter().zip(parts.into_iter().map(|part| part.image)));
+        if let Some(own) = built {
+            return Ok(Rebuilt { own, new, unposted: Vec::new() });
+        }
+        parts = above;
+    }
+}
+
+/// Sets right links and flags: those between the parts, and on the last one what was there before.
+fn link(parts: &mut [Part], mut links: Vec<(Option<PageId>, bool)>, old: (Option<PageId>, bool)) {
+    links.push(old);
+    for (part, (right, unposted)) in parts.iter_mut().zip(links) {
+        let page = part.image.edit();
+        page.set_right(right);
+        page.set_unposted(unposted);
+    }
+}
+
+impl Rebuilt<'_> {
+    /// Writes the new pages, then the old one, whose exclusive latch the caller holds.
+    pub(crate) fn commit(self, page: &ExclusivePage<'_>, epoch: u64) -> Vec<PageId> {
+        for (new, image) in self.new {
+            image.write_to(new.words());
+            new.publish(epoch);
+        }
+        self.own.write_to(page.words());
+        self.unposted
+    }
+}

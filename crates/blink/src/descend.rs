@@ -1,0 +1,147 @@
+//! From the root to a page, one page at a time, holding nothing (I1, I3).
+//!
+//! Each page is looked at optimistically, on its own. Between two looks anything may have happened
+//! to the next page, so it has to show that the key belongs there: same tree, the level expected,
+//! and the key between its fences. A key beyond the high fence means that the page was split: the
+//! right link leads on (Lehman and Yao 1981). Anything else means that the page has another life by
+//! now: begin again at the root.
+
+use std::sync::atomic::AtomicU64;
+
+use treering_bufpool::Read;
+use treering_pagefile::PageId;
+
+use crate::forest::{Forest, Step, TreeError, TreeRef};
+use crate::page::{Page, Position};
+
+/// A page whose words are looked at optimistically.
+pub(crate) type Live<'w> = Page<&'w [AtomicU64]>;
+
+/// Where a descent is going.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Target<'k> {
+    /// The page whose range holds the key.
+    At(&'k [u8]),
+    /// The page that may hold the greatest key below this one.
+    Below(&'k [u8]),
+    /// The right-most page.
+    Last,
+}
+
+impl Target<'_> {
+    fn position(self, page: &Live<'_>) -> Position {
+        match self {
+            Target::At(key) => page.position(key),
+            Target::Below(key) => page.position_before(key),
+            Target::Last if page.is_high_infinite() => Position::Here,
+            Target::Last => Position::Beyond,
+        }
+    }
+
+    fn child_slot(self, page: &Live<'_>) -> usize {
+        match self {
+            Target::At(key) => page.child_slot(key),
+            Target::Below(key) => page.slot_before(key).unwrap_or(0),
+            Target::Last => page.len().saturating_sub(1),
+        }
+    }
+}
+
+enum Look<R> {
+    Found(R),
+    Down(PageId, u8),
+    Right(PageId, bool),
+    Lost,
+}
+
+/// More looks than any sound tree needs, however many splits go on meanwhile.
+const LOOKS_MAX: usize = 100_000;
+
+impl Forest {
+    /// Goes to the page of `level` that `target` names and returns its id and what `look` made of
+    /// it. `on_way` sees each inner page that is passed, with the slot taken. Both closures may run
+    /// several times and on torn pages; what they leave behind from the last run counts.
+    pub(crate) fn descend<R>(
+        &self,
+        tree: TreeRef,
+        level: u8,
+        target: Target<'_>,
+        mut on_way: impl FnMut(&Live<'_>, usize),
+        mut look: impl FnMut(&Live<'_>) -> R,
+    ) -> Result<Step<(PageId, R)>, TreeError> {
+        let mut page = tree.root;
+        let mut expected = None;
+        for _ in 0..LOOKS_MAX {
+            let read = self.pool().read_page(page, |words| {
+                let view = Page::new(words);
+                let here = view.level();
+                if view.tree() != tree.id || expected.is_some_and(|level| level != here) {
+                    return Look::Lost;
+                }
+                match target.position(&view) {
+                    Position::Before => Look::Lost,
+                    Position::Beyond => match view.right() {
+                        Some(right) => Look::Right(right, view.unposted()),
+                        None => Look::Lost,
+                    },
+                    Position::Here if here == level => Look::Found(look(&view)),
+                    Position::Here if here < level => Look::Lost,
+                    Position::Here => {
+                        let slot = target.child_slot(&view);
+                        on_way(&view, slot);
+                        Look::Down(view.child(slot), here)
+                    }
+                }
+            });
+            match read {
+                Read::Done(Look::Found(found)) => return Ok(Step::Done((page, found))),
+                Read::Done(Look::Down(child, here)) => {
+                    expected = Some(here.saturating_sub(1));
+                    page = child;
+                }
+                Read::Done(Look::Right(right, unposted)) => {
+                    if unposted {
+                        self.report_unposted(page);
+                    }
+                    page = right;
+                }
+                Read::Absent => return Ok(Step::Fetch(vec![page])),
+                Read::Done(Look::Lost) | Read::Free => {
+                    expected = None;
+                    page = tree.root;
+                }
+            }
+        }
+        Err(TreeError::Lost { tree: tree.id, root: tree.root })
+    }
+
+    /// Looks a key up and appends its value to `value`, which is cleared first.
+    ///
+    /// # Errors
+    /// When the tree is damaged.
+    pub fn get(
+        &self,
+        tree: TreeRef,
+        key: &[u8],
+        value: &mut Vec<u8>,
+    ) -> Result<Step<bool>, TreeError> {
+        let step = self.descend(
+            tree,
+            0,
+            Target::At(key),
+            |_, _| {},
+            |leaf| {
+                value.clear();
+                let found = leaf.find(key);
+                if let Ok(slot) = found {
+                    leaf.value_into(slot, value);
+                }
+                found.is_ok()
+            },
+        )?;
+        Ok(match step {
+            Step::Done((_, found)) => Step::Done(found),
+            Step::Fetch(pages) => Step::Fetch(pages),
+        })
+    }
+}

@@ -1,0 +1,156 @@
+//! The leaves of a batch, found without latches and then latched in one order (I11).
+//!
+//! First every key's leaf is found optimistically, which may name pages to fetch. Then the leaves
+//! are latched, tree by tree and left to right. A leaf found earlier may have been split by then, so
+//! after latching the key has to be between its fences; if it is beyond, the right link leads on,
+//! latch by latch. A leaf is latched by its id only when its low fence shows that it lies to the
+//! right of those already held: otherwise it is reached from the last one by right links.
+
+use treering_bufpool::ExclusivePage;
+use treering_pagefile::PageId;
+
+use crate::descend::Target;
+use crate::forest::{Blocked, Forest, Step, TreeError, TreeRef};
+use crate::page::{Page, Position};
+
+/// Leaves under their exclusive latches, in I11's order.
+pub struct Leaves<'f> {
+    pub(crate) forest: &'f Forest,
+    pub(crate) pages: Vec<(TreeRef, ExclusivePage<'f>)>,
+    /// For each key, the index of its leaf.
+    pub(crate) of_key: Vec<usize>,
+}
+
+impl Forest {
+    /// Latches the leaves of the keys, which are sorted by tree and key.
+    ///
+    /// # Errors
+    /// A tree is damaged. Inside: pages are not in memory.
+    pub fn latch_leaves<'k>(
+        &self,
+        keys: impl Iterator<Item = (TreeRef, &'k [u8])> + Clone,
+    ) -> Result<Result<Leaves<'_>, Blocked>, TreeError> {
+        let mut found = Vec::new();
+        let mut absent = Vec::new();
+        for (tree, key) in keys.clone() {
+            match self.descend(tree, 0, Target::At(key), |_, _| {}, |_| ())? {
+                Step::Done((page, ())) => found.push(page),
+                Step::Fetch(pages) => absent.extend(pages),
+            }
+        }
+        if !absent.is_empty() {
+            absent.sort_unstable();
+            absent.dedup();
+            return Ok(Err(Blocked::Fetch(absent)));
+        }
+        let mut leaves = Leaves { forest: self, pages: Vec::new(), of_key: Vec::new() };
+        for ((tree, key), page) in keys.zip(found) {
+            if let Err(blocked) = leaves.add(tree, key, page) {
+                return Ok(Err(blocked));
+            }
+        }
+        Ok(Ok(leaves))
+    }
+}
+
+impl<'f> Leaves<'f> {
+    /// Latches the leaf of `key`, which was `candidate` a moment ago.
+    fn add(&mut self, tree: TreeRef, key: &[u8], candidate: PageId) -> Result<(), Blocked> {
+        let last = self.pages.last().filter(|(last_tree, _)| *last_tree == tree);
+        let mut next = candidate;
+        if let Some((_, last)) = last {
+            let view = Page::new(last.words());
+            match view.position(key) {
+                Position::Before => return Err(Blocked::Moved),
+                Position::Here => {
+                    self.of_key.push(self.pages.len() - 1);
+                    return Ok(());
+                }
+                Position::Beyond => {
+                    let right = view.right().ok_or(Blocked::Moved)?;
+                    if right != candidate && !self.lies_beyond(last, candidate) {
+                        next = right;
+                    }
+                }
+            }
+        }
+        let mut steps = 0;
+        loop {
+            let pool = self.forest.pool();
+            let pinned = pool.try_pin(next).ok_or_else(|| Blocked::Fetch(vec![next]))?;
+            let page = pinned.write();
+            let view = Page::new(page.words());
+            if view.tree() != tree.id || !view.is_leaf() {
+                return Err(Blocked::Moved);
+            }
+            match view.position(key) {
+                Position::Here => {
+                    self.pages.push((tree, page));
+                    self.of_key.push(self.pages.len() - 1);
+                    return Ok(());
+                }
+                Position::Before => return Err(Blocked::Moved),
+                Position::Beyond => {
+                    if view.unposted() {
+                        self.forest.report_unposted(next);
+                    }
+                    next = view.right().ok_or(Blocked::Moved)?;
+                    steps += 1;
+                    if steps > RIGHT_STEPS_MAX {
+                        return Err(Blocked::Moved);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether `candidate` lies to the right of `last`, as its low fence shows. Pages of a level
+    /// never change places, so it still does when it is latched.
+    fn lies_beyond(&self, last: &ExclusivePage<'_>, candidate: PageId) -> bool {
+        if candidate == last.page() || self.pages.iter().any(|(_, held)| held.page() == candidate) {
+            return false;
+        }
+        let mut high = Vec::new();
+        if !Page::new(last.words()).high_into(&mut high) {
+            return false;
+        }
+        let mut low = Vec::new();
+        let read = self.forest.pool().read_page(candidate, |words| {
+            low.clear();
+            let view = Page::new(words);
+            view.low_into(&mut low);
+            view.is_leaf()
+        });
+        matches!(read, treering_bufpool::Read::Done(true)) && low >= high
+    }
+
+    /// Looks up key number `index`, and appends its value to `value`.
+    pub fn get(&self, index: usize, key: &[u8], value: &mut Vec<u8>) -> bool {
+        let (_, page) = &self.pages[self.of_key[index]];
+        let view = Page::new(page.words());
+        let found = view.find(key);
+        if let Ok(slot) = found {
+            view.value_into(slot, value);
+        }
+        found.is_ok()
+    }
+
+    /// Whether key number `index` is there.
+    pub fn contains(&self, index: usize, key: &[u8]) -> bool {
+        let (_, page) = &self.pages[self.of_key[index]];
+        Page::new(page.words()).find(key).is_ok()
+    }
+
+    /// How many leaves there are.
+    pub fn len(&self) -> usize {
+        self.pages.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.pages.is_empty()
+    }
+}
+
+/// Right links followed for one key before the step starts over with a descent.
+const RIGHT_STEPS_MAX: usize = 64;

@@ -1,0 +1,174 @@
+//! Fence posting: the parent is told of a split.
+//!
+//! A split leaves the new page reachable by its left sibling's right link alone, and a flag on the
+//! left page. Posting latches the left page and then the parent (I11: leaves up, left to right),
+//! puts the separator into the parent, and clears the flag: one synchronous step in one epoch, so
+//! that a checkpoint has both or neither. It is done by the splitter in the same poll when the
+//! parent is in memory, and else by an engine task; who crosses a flagged link reports it, which is
+//! also how splits are found whose posting a crash prevented.
+
+use treering_bufpool::Read;
+use treering_pagefile::PageId;
+
+use crate::apply::{Edit, Edited, Rebuilt, Reserved, rebuild, record_room};
+use crate::descend::Target;
+use crate::forest::{Blocked, Forest, Step, TreeError, TreeRef};
+use crate::page::{Page, Position};
+
+/// Lets changes of structure into an epoch; the log does.
+pub trait Epochs {
+    /// Says, while it lives, that pages are being changed in the epoch.
+    type Entered<'e>
+    where
+        Self: 'e;
+
+    /// The epoch that a change would be in now.
+    fn current(&self) -> u64;
+
+    /// Enters `epoch` if it is still the current one.
+    fn try_enter(&self, epoch: u64) -> Option<Self::Entered<'_>>;
+}
+
+enum Flagged {
+    Yes { level: u8, right: PageId },
+    No,
+}
+
+impl Forest {
+    /// Posts each of `lefts`, and whatever splits that leads to further up. What cannot be done
+    /// just now is reported, so that an engine task does it.
+    pub fn post_now<E: Epochs>(
+        &self,
+        trees: impl Fn(u32) -> Option<TreeRef>,
+        mut lefts: Vec<PageId>,
+        epochs: &E,
+    ) {
+        while let Some(left) = lefts.pop() {
+            match self.post(&trees, left, epochs) {
+                Ok(Ok(more)) => lefts.extend(more),
+                Ok(Err(_)) | Err(_) => self.report_unposted(left),
+            }
+        }
+    }
+
+    /// Tells the parent of `left` about its right sibling, if it has not been told. Returns the
+    /// pages further up that have to be posted then. `trees` knows the trees by their numbers; a
+    /// page of a tree that it does not know is left alone.
+    ///
+    /// # Errors
+    /// A tree is damaged. Inside: something is lacking just now, and nothing was changed.
+    pub fn post<E: Epochs>(
+        &self,
+        trees: impl Fn(u32) -> Option<TreeRef>,
+        left: PageId,
+        epochs: &E,
+    ) -> Result<Result<Vec<PageId>, Blocked>, TreeError> {
+        let mut separator = Vec::new();
+        let looked = self.pool().read_page(left, |words| {
+            let page = Page::new(words);
+            separator.clear();
+            let flagged = page.high_into(&mut separator) && page.unposted();
+            match page.right().filter(|_| flagged) {
+                Some(right) => (page.tree(), Flagged::Yes { level: page.level(), right }),
+                None => (page.tree(), Flagged::No),
+            }
+        });
+        let (tree, level, right) = match looked {
+            Read::Done((tree, Flagged::Yes { level, right })) => (tree, level, right),
+            Read::Done((_, Flagged::No)) | Read::Free => return Ok(Ok(Vec::new())),
+            Read::Absent => return Ok(Err(Blocked::Fetch(vec![left]))),
+        };
+        let Some(tree) = trees(tree) else {
+            return Ok(Ok(Vec::new()));
+        };
+        let parent = self.descend(tree, level + 1, Target::At(&separator), |_, _| {}, |_| ())?;
+        let parent = match parent {
+            Step::Done((parent, ())) => parent,
+            Step::Fetch(pages) => return Ok(Err(Blocked::Fetch(pages))),
+        };
+        Ok(self.post_latched(tree, left, right, &separator, parent, epochs))
+    }
+
+    /// Whether the parent level has `child`, of `level` and with the low fence `low`, in its place.
+    ///
+    /// # Errors
+    /// The tree is damaged.
+    pub fn parent_knows(
+        &self,
+        tree: TreeRef,
+        level: u8,
+        low: &[u8],
+        child: PageId,
+    ) -> Result<Step<bool>, TreeError> {
+        let knows = |page: &crate::descend::Live<'_>| page.child_for(low) == child;
+        let step = self.descend(tree, level + 1, Target::At(low), |_, _| {}, knows)?;
+        Ok(match step {
+            Step::Done((_, knows)) => Step::Done(knows),
+            Step::Fetch(pages) => Step::Fetch(pages),
+        })
+    }
+
+    fn post_latched<E: Epochs>(
+        &self,
+        tree: TreeRef,
+        left: PageId,
+        right: PageId,
+        separator: &[u8],
+        parent: PageId,
+        epochs: &E,
+    ) -> Result<Vec<PageId>, Blocked> {
+        let pool = self.pool();
+        let pin = |page| pool.try_pin(page).ok_or_else(|| Blocked::Fetch(vec![page]));
+        let left_page = pin(left)?.write();
+        let left_view = Page::new(left_page.words());
+        let mut high = Vec::new();
+        if !left_view.unposted() {
+            return Ok(Vec::new());
+        }
+        if !left_view.high_into(&mut high) || high != separator || left_view.right() != Some(right)
+        {
+            return Err(Blocked::Moved);
+        }
+        let parent_page = pin(parent)?.write();
+        let view = Page::new(parent_page.words());
+        let sound = view.tree() == tree.id && view.level() == left_view.level() + 1;
+        if !sound || view.position(separator) != Position::Here {
+            return Err(Blocked::Moved);
+        }
+
+        let epoch = epochs.current();
+        let mut reserved = Reserved::none(pool);
+        reserved.prepare(&left_page, epoch)?;
+        let child = right.0.to_le_bytes();
+        let mut rebuilt: Option<Rebuilt<'_>> = None;
+        let known = view.child_for(separator) == right;
+        let in_place =
+            known || record_room(separator, &child, view.prefix_len()) <= view.free_contiguous();
+        if !known {
+            reserved.prepare(&parent_page, epoch)?;
+        }
+        if !in_place {
+            let edit = Edit { index: 0, key: separator, value: Some(&child) };
+            rebuilt = Some(rebuild(pool, tree, &parent_page, &Edited::new(&parent_page, &[edit]))?);
+        }
+
+        let entered = epochs.try_enter(epoch).ok_or(Blocked::Moved)?;
+        let mut unposted = Vec::new();
+        if let Some(rebuilt) = rebuilt {
+            unposted = rebuilt.commit(&parent_page, epoch);
+        } else if !known {
+            let slot = view.find(separator).unwrap_or_else(|insertion| insertion);
+            let inserted = view.insert(slot, separator, &child);
+            assert!(inserted, "a separator that was planned to fit in place did not");
+        }
+        if !known {
+            parent_page.changed(epoch);
+        }
+        left_view.set_unposted(false);
+        left_page.changed(epoch);
+        reserved.used();
+        drop((left_page, parent_page));
+        drop(entered);
+        Ok(unposted)
+    }
+}

@@ -1,0 +1,60 @@
+//! Victims: a clock with second chances over clean, unpinned frames.
+
+use std::sync::atomic::Ordering;
+
+use treering_pagefile::PageId;
+
+use crate::frame::{COLD, Frame};
+use crate::pool::{Pool, lock};
+use crate::table::Place;
+
+impl Pool {
+    /// An empty, claimed frame: one that nobody uses, or the clock's next victim. `None` when every
+    /// frame is pinned, dirty, being loaded or being written: the cleaner makes more.
+    pub(crate) fn claim_frame(&self) -> Option<u32> {
+        if let Some(index) = lock(&self.empty).pop() {
+            return Some(index);
+        }
+        // A frame is warm for two rounds at most, so the third finds whatever can be had.
+        for _ in 0..3 * self.frames.len() {
+            let index = self.hand.fetch_add(1, Ordering::Relaxed) % self.frames.len();
+            let frame = &self.frames[index];
+            if frame.pins.load(Ordering::SeqCst) != 0 || !frame.is_clean() {
+                continue;
+            }
+            let warmth = frame.warmth.load(Ordering::Relaxed);
+            if warmth != COLD {
+                frame.warmth.store(warmth - 1, Ordering::Relaxed);
+                continue;
+            }
+            if self.evict(index as u32, frame) {
+                return Some(index as u32);
+            }
+        }
+        None
+    }
+
+    /// Takes a clean frame's page out of it. The frame stays claimed.
+    fn evict(&self, index: u32, frame: &Frame) -> bool {
+        if !frame.try_claim() {
+            return false;
+        }
+        // Now nobody can pin it, and whoever had it latched was pinned. The latch is taken for its
+        // version: optimistic readers of this page must not take the next page's bytes for its.
+        if let Some(latched) = frame.latch.try_write() {
+            let page = frame.page();
+            if page != PageId::NONE
+                && frame.is_clean()
+                && let Some(extent) = frame.extent()
+                && self.table.change(page, Place::Resident(index), Place::Disk(extent))
+            {
+                frame.set_page(PageId::NONE);
+                drop(latched);
+                self.eviction_count.fetch_add(1, Ordering::Relaxed);
+                return true;
+            }
+        }
+        frame.unclaim();
+        false
+    }
+}

@@ -1,0 +1,82 @@
+//! The frames' memory: one mapping, never unmapped while the pool or an I/O lives.
+
+use std::ptr::NonNull;
+use std::sync::atomic::AtomicU64;
+
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+
+/// `count` frames of `frame_len` bytes each.
+pub(crate) struct FrameMemory {
+    base: NonNull<u8>,
+    frame_len: usize,
+    count: usize,
+}
+
+// SAFETY: the mapping is plain memory that any thread may use; access rules are `words`'s.
+unsafe impl Send for FrameMemory {}
+// SAFETY: as above; shared access goes through atomics (`words`) or is the claimed owner's.
+unsafe impl Sync for FrameMemory {}
+
+impl FrameMemory {
+    /// Maps zeroed memory, page-aligned, and asks for huge pages.
+    pub(crate) fn map(frame_len: usize, count: usize) -> std::io::Result<Self> {
+        let len = frame_len * count;
+        // SAFETY: a new private anonymous mapping at an address of the kernel's choice touches no
+        // memory of ours.
+        let base = unsafe {
+            let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
+            mmap_anonymous(std::ptr::null_mut(), len, protection, flags)?
+        };
+        #[cfg(target_os = "linux")]
+        {
+            // SAFETY: the range is the mapping made above, and the advice changes no contents.
+            let advised = unsafe { madvise(base, len, Advice::LinuxHugepage) };
+            if let Err(error) = advised {
+                tracing::debug!(%error, "no huge pages for the buffer pool");
+            }
+        }
+        let base = NonNull::new(base.cast()).ok_or(std::io::ErrorKind::OutOfMemory)?;
+        Ok(Self { base, frame_len, count })
+    }
+
+    /// Where frame `index` starts.
+    pub(crate) fn frame(&self, index: usize) -> NonNull<u8> {
+        assert!(index < self.count, "frame {index} of {}", self.count);
+        // SAFETY: the index is within the mapping (asserted), so the offset is too.
+        unsafe { self.base.add(index * self.frame_len) }
+    }
+
+    /// Frame `index` as words. Whoever holds no latch may see any mixture of writes.
+    pub(crate) fn words(&self, index: usize) -> &[AtomicU64] {
+        let start = self.frame(index).cast::<AtomicU64>();
+        // SAFETY: frames are page-aligned and a multiple of 8 bytes long, the mapping lives as long
+        // as `self`, and all Rust code writes frames through these atomics. The kernel writes only
+        // into claimed frames that no table word names; who still looks there validates.
+        unsafe { std::slice::from_raw_parts(start.as_ptr(), self.frame_len / 8) }
+    }
+
+    /// Frame `index` as bytes.
+    ///
+    /// # Safety
+    /// Nobody may write the frame while the slice lives: the caller has claimed it and no I/O into
+    /// it is in flight, or holds its latch. (Others may read it, atomically or not.)
+    pub(crate) unsafe fn bytes(&self, index: usize) -> &[u8] {
+        // SAFETY: in bounds as in `words`; the caller promises that there is no writer.
+        unsafe { std::slice::from_raw_parts(self.frame(index).as_ptr(), self.frame_len) }
+    }
+
+    /// The whole mapping.
+    pub(crate) fn range(&self) -> (*mut u8, usize) {
+        (self.base.as_ptr(), self.frame_len * self.count)
+    }
+}
+
+impl Drop for FrameMemory {
+    fn drop(&mut self) {
+        let (base, len) = self.range();
+        // SAFETY: the mapping is ours and nobody uses it any more: the pool is gone, and every I/O
+        // into it held an `Arc` of this.
+        let unmapped = unsafe { munmap(base.cast(), len) };
+        debug_assert!(unmapped.is_ok(), "a mapping of ours can be unmapped");
+    }
+}

@@ -1,0 +1,327 @@
+//! The pool itself: frames, table, and the ways to look at a page.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use event_listener::Event;
+use treering_pagefile::{
+    AlignedBuf, Completion, FileError, Health, IoBuf, MapEntry, PageFile, PageId,
+};
+
+use crate::frame::Frame;
+use crate::guard::{OwnedPin, PinnedPage};
+use crate::load::LoadQueue;
+use crate::memory::FrameMemory;
+use crate::table::{PageTable, Place};
+
+use std::sync::atomic::AtomicU64 as Word;
+
+/// How a pool is made.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolOptions {
+    /// Frames, each of one page. At least 16.
+    pub frames: usize,
+    /// Buffers for page images on their way to disk: as many write-backs are in flight at once.
+    pub staging: usize,
+}
+
+/// What a read of a page came to.
+#[derive(Debug)]
+pub enum Read<R> {
+    /// The page was resident; this is what the closure made of it.
+    Done(R),
+    /// The page is on disk or on its way: [`Pool::fetch`] it and look again.
+    Absent,
+    /// There is no such page (any more): descend again.
+    Free,
+}
+
+/// Counters since the pool was made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PoolStats {
+    /// Frames in the pool.
+    pub frames: usize,
+    /// Frames whose newest contents are in no image on disk yet.
+    pub dirty: usize,
+    /// Pages read from disk.
+    pub loads: u64,
+    /// Page images sent to disk.
+    pub writes: u64,
+    /// Those of them that are still on their way.
+    pub writes_in_flight: usize,
+    /// Pages that made room for others.
+    pub evictions: u64,
+}
+
+/// A buffer pool over one page file.
+pub struct Pool {
+    pub(crate) me: Weak<Pool>,
+    pub(crate) file: Arc<PageFile>,
+    pub(crate) health: Arc<Health>,
+    pub(crate) table: PageTable,
+    pub(crate) frames: Box<[Frame]>,
+    pub(crate) memory: Arc<FrameMemory>,
+    /// Claimed frames with nothing in them.
+    pub(crate) empty: Mutex<Vec<u32>>,
+    pub(crate) hand: AtomicUsize,
+    pub(crate) loads: Mutex<LoadQueue>,
+    /// A load waits for a frame, so whoever frees one starts it.
+    pub(crate) starving: AtomicBool,
+    /// Somebody was refused a frame for a new page, so whoever frees one says so.
+    pub(crate) frames_wanted: AtomicBool,
+    pub(crate) staging: Mutex<Vec<AlignedBuf>>,
+    /// Something that refusals are about may have changed: a write-back has ended (a staging buffer
+    /// is back, a page is clean, a page may be captured), or a frame that was wanted came free.
+    pub(crate) relief: Event,
+    /// The cleaner has something to do.
+    pub(crate) clean_wanted: Event,
+    pub(crate) dirty: AtomicUsize,
+    /// Write-backs in flight by the parity of their image's epoch: two epochs are open at most.
+    pub(crate) writes_in_flight: [AtomicUsize; 2],
+    pub(crate) stopping: AtomicBool,
+    pub(crate) load_count: AtomicU64,
+    pub(crate) write_count: AtomicU64,
+    pub(crate) eviction_count: AtomicU64,
+}
+
+impl Pool {
+    /// A pool over `file`, whose pages are `entries` (as the page map had them when it was opened).
+    ///
+    /// # Errors
+    /// When the memory for the frames cannot be had.
+    pub fn new(
+        file: Arc<PageFile>,
+        health: Arc<Health>,
+        entries: &[MapEntry],
+        options: PoolOptions,
+    ) -> io::Result<Arc<Self>> {
+        assert!(options.frames >= 16 && options.staging >= 1, "a pool has at least 16 frames");
+        let page_size = file.page_size();
+        let memory = Arc::new(FrameMemory::map(page_size, options.frames)?);
+        let (base, len) = memory.range();
+        // SAFETY: the mapping outlives the disk's use of it: every I/O into it holds an `Arc` of
+        // the memory, and the disk is offered it for the lifetime of this engine, whose `PageFile`
+        // (and so the disk) this pool keeps.
+        unsafe { file.disk().register(base, len) };
+        let table = PageTable::new();
+        let mut bound = 1;
+        for entry in entries {
+            table.change(entry.page, Place::Free, Place::Disk(entry.extent));
+            table.set_stamp(entry.page, entry.stamp);
+            bound = bound.max(entry.page.0 + 1);
+        }
+        table.set_bound(bound);
+        Ok(Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            file,
+            health,
+            table,
+            frames: (0..options.frames).map(|_| Frame::new()).collect(),
+            memory,
+            empty: Mutex::new((0..options.frames as u32).rev().collect()),
+            hand: AtomicUsize::new(0),
+            loads: Mutex::default(),
+            starving: AtomicBool::new(false),
+            frames_wanted: AtomicBool::new(false),
+            staging: Mutex::new(
+                (0..options.staging).map(|_| AlignedBuf::zeroed(page_size)).collect(),
+            ),
+            relief: Event::new(),
+            clean_wanted: Event::new(),
+            dirty: AtomicUsize::new(0),
+            writes_in_flight: [AtomicUsize::new(0), AtomicUsize::new(0)],
+            stopping: AtomicBool::new(false),
+            load_count: AtomicU64::new(0),
+            write_count: AtomicU64::new(0),
+            eviction_count: AtomicU64::new(0),
+        }))
+    }
+
+    /// Bytes in a page.
+    pub fn page_size(&self) -> usize {
+        self.file.page_size()
+    }
+
+    /// Frames in the pool.
+    pub fn frame_count(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// The file under the pool.
+    pub fn file(&self) -> &Arc<PageFile> {
+        &self.file
+    }
+
+    /// Looks at a page without waiting: optimistically, and after a few failures under the shared
+    /// latch, whose phase-fairness bounds the wait to one writer's few microseconds.
+    ///
+    /// `look` may run several times, on words that are being changed while it looks; only a result
+    /// that was validated afterwards is returned. So it must be free of effects (or start by
+    /// clearing what it fills), and must not panic or run away on any contents.
+    #[inline]
+    pub fn read_page<R>(&self, page: PageId, mut look: impl FnMut(&[Word]) -> R) -> Read<R> {
+        for _ in 0..OPTIMISTIC_TRIES {
+            let place = self.table.place(page);
+            let Place::Resident(index) = place else { return Self::not_resident(place) };
+            let frame = &self.frames[index as usize];
+            let Some(version) = frame.latch.optimistic() else {
+                std::hint::spin_loop();
+                continue;
+            };
+            if self.table.place(page) != place {
+                continue;
+            }
+            let result = look(self.memory.words(index as usize));
+            if frame.latch.validate(version) {
+                frame.touch();
+                return Read::Done(result);
+            }
+        }
+        self.read_latched(page, look)
+    }
+
+    #[cold]
+    fn read_latched<R>(&self, page: PageId, mut look: impl FnMut(&[Word]) -> R) -> Read<R> {
+        match self.try_pin(page) {
+            Some(pinned) => Read::Done(look(pinned.read().words())),
+            None => Self::not_resident(self.table.place(page)),
+        }
+    }
+
+    fn not_resident<R>(place: Place) -> Read<R> {
+        if place == Place::Free { Read::Free } else { Read::Absent }
+    }
+
+    /// Pins a resident page for the rest of this poll.
+    pub fn try_pin(&self, page: PageId) -> Option<PinnedPage<'_>> {
+        let index = self.pin_frame(page)?;
+        Some(PinnedPage::new(self, index))
+    }
+
+    /// Pins a resident page for as long as an engine task likes.
+    pub fn try_pin_owned(self: &Arc<Self>, page: PageId) -> Option<OwnedPin> {
+        let index = self.pin_frame(page)?;
+        Some(OwnedPin::new(Arc::clone(self), index))
+    }
+
+    fn pin_frame(&self, page: PageId) -> Option<u32> {
+        let place = self.table.place(page);
+        let Place::Resident(index) = place else { return None };
+        let frame = &self.frames[index as usize];
+        if !frame.try_pin() {
+            return None;
+        }
+        if self.table.place(page) != place {
+            self.unpin(index);
+            return None;
+        }
+        frame.touch();
+        Some(index)
+    }
+
+    pub(crate) fn unpin(&self, index: u32) {
+        if self.frames[index as usize].unpin() {
+            self.frame_freed();
+        }
+    }
+
+    /// A frame may have become free or evictable: whoever waits for one gets it, or is told.
+    #[inline]
+    pub(crate) fn frame_freed(&self) {
+        if self.frames_wanted.load(Ordering::SeqCst) {
+            self.frames_wanted.store(false, Ordering::SeqCst);
+            self.relief.notify(usize::MAX);
+        }
+        if self.starving.load(Ordering::SeqCst) {
+            self.start_loads();
+        }
+    }
+
+    /// Loads a page and pins it; for engine tasks, which may hold pins across awaits within the
+    /// credits that they took (I10).
+    ///
+    /// # Errors
+    /// When the page cannot be read or is damaged. `Ok(None)`: there is no such page.
+    pub async fn fetch_pinned(
+        self: &Arc<Self>,
+        page: PageId,
+    ) -> Result<Option<OwnedPin>, FileError> {
+        loop {
+            if let Some(pin) = self.try_pin_owned(page) {
+                return Ok(Some(pin));
+            }
+            if self.table.place(page) == Place::Free {
+                return Ok(None);
+            }
+            self.fetch(page).await?;
+        }
+    }
+
+    /// All pages that exist with their extents on disk, as `verify` wants to see them. Meaningful
+    /// for pages that are clean.
+    pub fn extents(&self) -> Vec<(PageId, treering_pagefile::Extent)> {
+        let pages = (1..self.table.bound()).map(PageId);
+        let located = pages.filter_map(|page| match self.table.place(page) {
+            Place::Disk(extent) => Some((page, extent)),
+            Place::Resident(index) => Some((page, self.frames[index as usize].extent()?)),
+            Place::Free | Place::Loading(_) => None,
+        });
+        located.collect()
+    }
+
+    /// All page ids that name a page.
+    pub fn pages(&self) -> Vec<PageId> {
+        let ids = (1..self.table.bound()).map(PageId);
+        ids.filter(|&page| self.table.place(page) != Place::Free).collect()
+    }
+
+    /// Counters since the pool was made.
+    pub fn stats(&self) -> PoolStats {
+        PoolStats {
+            frames: self.frames.len(),
+            dirty: self.dirty.load(Ordering::Relaxed),
+            loads: self.load_count.load(Ordering::Relaxed),
+            writes: self.write_count.load(Ordering::Relaxed),
+            writes_in_flight: self
+                .writes_in_flight
+                .iter()
+                .map(|count| count.load(Ordering::Acquire))
+                .sum(),
+            evictions: self.eviction_count.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(crate) fn arc(&self) -> Arc<Self> {
+        self.me.upgrade().expect("a pool is made in an Arc, and `&self` comes from that Arc")
+    }
+}
+
+/// How often a page is read optimistically before the shared latch is taken.
+const OPTIMISTIC_TRIES: usize = 4;
+
+/// Completion tokens: a frame's index, and which of the two kinds of I/O a frame has.
+pub(crate) fn load_token(frame: u32) -> u64 {
+    u64::from(frame) << 1
+}
+
+pub(crate) fn write_token(frame: u32) -> u64 {
+    u64::from(frame) << 1 | 1
+}
+
+impl Completion for Pool {
+    fn complete(self: Arc<Self>, token: u64, buf: IoBuf, result: io::Result<()>) {
+        let frame = (token >> 1) as u32;
+        if token & 1 == 1 {
+            self.finish_write(frame, buf, result);
+        } else {
+            // The buffer's hold on the frame memory ends here; the frame is still claimed.
+            drop(buf);
+            self.finish_load(frame, result);
+        }
+    }
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,255 @@
+//! Write-back: page images on their way to disk, out of place.
+//!
+//! An image is copied to a staging buffer under the page's latch, sealed, and written to a free
+//! extent from there: writers never wait for a page write. Copying cleans the page; the image's
+//! epoch goes with the write, and at its end the page file notes the new extent under that epoch.
+//! One write a page is in flight at a time, so the images of a page land in order.
+//!
+//! Three ask for it: the cleaner (ahead of the clock), a checkpoint (every page still dirty from
+//! its epoch), and a writer that meets such a page first ([`Pool::capture`]).
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use event_listener::EventListener;
+use treering_pagefile::{
+    AlignedBuf, Extent, FileError, IoBuf, Lane, MapEntry, Op, PageId, Request, seal,
+};
+
+use crate::frame::{COLD, Frame, WriteInFlight};
+use crate::pool::{Pool, lock, write_token};
+
+/// A sealed image that has no extent yet.
+struct Image {
+    index: u32,
+    page: PageId,
+    epoch: u64,
+    stamp: u32,
+    buf: AlignedBuf,
+}
+
+impl Pool {
+    /// Wakes, with all others that listen, when what a [`crate::Refusal`] was about may have
+    /// changed. Listen first, then try.
+    pub fn relief(&self) -> EventListener {
+        self.relief.listen()
+    }
+
+    /// Keeps clean frames ahead of demand, until [`Pool::stop`]. Run once, by an engine task.
+    pub async fn run_cleaner(self: Arc<Self>) {
+        while !self.stopping.load(Ordering::Acquire) {
+            let poisoned = self.health.listen();
+            let wanted = self.clean_wanted.listen();
+            let relief = self.relief.listen();
+            if let Err(error) = self.health.check() {
+                self.fail_waiting(&error);
+                self.relief.notify(usize::MAX);
+                return;
+            }
+            if !self.cleaning_needed() {
+                futures::future::select(poisoned, wanted).await;
+                continue;
+            }
+            if self.clean_some() == 0 {
+                // Everything dirty is pinned or on its way, or staging is used up: an ended write,
+                // or whoever misses a frame next, moves it on.
+                futures::future::select(relief, wanted).await;
+            }
+        }
+    }
+
+    /// Ends [`Pool::run_cleaner`].
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.clean_wanted.notify(usize::MAX);
+        self.relief.notify(usize::MAX);
+    }
+
+    fn cleaning_needed(&self) -> bool {
+        self.starving.load(Ordering::SeqCst)
+            || self.dirty.load(Ordering::Relaxed) > self.dirty_target()
+    }
+
+    /// More dirty frames than this and the cleaner writes some: an eighth of the pool stays clean.
+    fn dirty_target(&self) -> usize {
+        self.frames.len() - (self.frames.len() / 8).max(4)
+    }
+
+    /// Starts the write-back of the coldest dirty pages ahead of the clock's hand; returns of how
+    /// many.
+    fn clean_some(&self) -> usize {
+        let total = self.frames.len();
+        let start = self.hand.load(Ordering::Relaxed);
+        let wanted = (total / 8).clamp(4, 64);
+        let mut images = Vec::new();
+        for pass_warmth in [COLD, u8::MAX] {
+            for step in 0..total {
+                if images.len() == wanted {
+                    break;
+                }
+                let index = (start + step) % total;
+                let frame = &self.frames[index];
+                if frame.warmth.load(Ordering::Relaxed) <= pass_warmth
+                    && frame.dirty_epoch.load(Ordering::Acquire) != 0
+                {
+                    images.extend(self.image_of(index as u32, u64::MAX));
+                }
+            }
+        }
+        let count = images.len();
+        self.write_images(images);
+        count
+    }
+
+    /// Writes every page that is still dirty from `epoch` or before, and resolves when the images
+    /// of all those epochs are written (not yet synced). After the flip to `epoch + 1`, and with
+    /// all appliers of `epoch` gone.
+    ///
+    /// # Errors
+    /// The write error that poisoned the engine.
+    pub async fn write_epoch(&self, epoch: u64) -> Result<(), FileError> {
+        loop {
+            self.health.check()?;
+            let ended = self.relief.listen();
+            let mut left = 0;
+            let mut images = Vec::new();
+            for (index, frame) in self.frames.iter().enumerate() {
+                let dirty = frame.dirty_epoch.load(Ordering::Acquire);
+                if dirty == 0 || dirty > epoch {
+                    continue;
+                }
+                match self.image_of(index as u32, epoch) {
+                    Some(image) => images.push(image),
+                    None => left += 1,
+                }
+                if images.len() >= WRITE_BATCH {
+                    self.write_images(std::mem::take(&mut images));
+                }
+            }
+            self.write_images(images);
+            let in_flight = self.writes_in_flight[epoch as usize & 1].load(Ordering::Acquire);
+            if left == 0 && in_flight == 0 {
+                return self.health.check();
+            }
+            ended.await;
+        }
+    }
+
+    /// Captures the image of a page whose exclusive latch the caller holds. False when a staging
+    /// buffer is lacking or an older image is still on its way.
+    pub(crate) fn capture(&self, index: u32) -> bool {
+        let Some(image) = self.image_latched(index, u64::MAX) else { return false };
+        self.write_images(vec![image]);
+        true
+    }
+
+    /// The image of a frame's page, if it is dirty from `up_to` or before and can be written now.
+    fn image_of(&self, index: u32, up_to: u64) -> Option<Image> {
+        let frame = &self.frames[index as usize];
+        while !frame.try_pin() {
+            // A dirty frame is claimed for instants only: by the clock before it looks closer, and
+            // by a new page about to be published.
+            if frame.dirty_epoch.load(Ordering::Acquire) == 0 {
+                return None;
+            }
+            std::hint::spin_loop();
+        }
+        let latch = frame.latch.read();
+        let image = self.image_latched(index, up_to);
+        drop(latch);
+        self.unpin(index);
+        image
+    }
+
+    /// As [`Pool::image_of`]; the caller holds the frame's latch and a pin.
+    fn image_latched(&self, index: u32, up_to: u64) -> Option<Image> {
+        let frame = &self.frames[index as usize];
+        let epoch = frame.dirty_epoch.load(Ordering::Acquire);
+        if epoch == 0 || epoch > up_to || frame.writing.swap(true, Ordering::AcqRel) {
+            return None;
+        }
+        let Some(mut buf) = lock(&self.staging).pop() else {
+            frame.writing.store(false, Ordering::Release);
+            return None;
+        };
+        let words = self.memory.words(index as usize);
+        for (to, from) in buf.chunks_exact_mut(8).zip(words) {
+            to.copy_from_slice(&from.load(Ordering::Relaxed).to_le_bytes());
+        }
+        let (page, stamp) = (frame.page(), self.file.next_stamp());
+        // In this order: `write_epoch` must find either the page dirty or the write in flight.
+        self.writes_in_flight[epoch as usize & 1].fetch_add(1, Ordering::AcqRel);
+        frame.dirty_epoch.store(0, Ordering::Release);
+        self.dirty.fetch_sub(1, Ordering::Relaxed);
+        Some(Image { index, page, epoch, stamp, buf })
+    }
+
+    /// Seals the images and sends them to neighbouring extents, in the order of their pages.
+    fn write_images(&self, mut images: Vec<Image>) {
+        if images.is_empty() {
+            return;
+        }
+        images.sort_unstable_by_key(|image| image.page);
+        let mut extents: Vec<Extent> = Vec::with_capacity(images.len());
+        self.file.take_extents(images.len(), &mut extents);
+        let mut requests = Vec::with_capacity(images.len());
+        for (image, extent) in images.into_iter().zip(extents) {
+            let Image { index, page, epoch, stamp, mut buf } = image;
+            seal(&mut buf, page, stamp);
+            let frame = &self.frames[index as usize];
+            *lock(&frame.in_flight) = Some(WriteInFlight { page, epoch, stamp, extent });
+            requests.push(Request {
+                file: self.file.file(),
+                op: Op::Write,
+                offset: extent.offset,
+                buf: IoBuf::Owned(buf),
+                done: self.arc(),
+                token: write_token(index),
+            });
+        }
+        self.write_count.fetch_add(requests.len() as u64, Ordering::Relaxed);
+        self.file.disk().submit(Lane::Background, &mut requests);
+    }
+
+    /// A page write has ended.
+    pub(crate) fn finish_write(&self, index: u32, buf: IoBuf, result: io::Result<()>) {
+        let frame = &self.frames[index as usize];
+        let write = lock(&frame.in_flight).take().expect("a write in flight is noted in its frame");
+        match result {
+            Ok(()) => self.note_written(frame, write),
+            Err(source) => self.write_failed(write, source),
+        }
+        if let Some(buf) = buf.into_owned() {
+            lock(&self.staging).push(buf);
+        }
+        self.writes_in_flight[write.epoch as usize & 1].fetch_sub(1, Ordering::AcqRel);
+        frame.writing.store(false, Ordering::SeqCst);
+        self.relief.notify(usize::MAX);
+        self.frame_freed();
+    }
+
+    fn note_written(&self, frame: &Frame, write: WriteInFlight) {
+        let entry = MapEntry { page: write.page, extent: write.extent, stamp: write.stamp };
+        self.file.record_written(entry, write.epoch, frame.extent());
+        self.table.set_stamp(write.page, write.stamp);
+        frame.set_extent(Some(write.extent));
+    }
+
+    /// I8: a page that could not be written poisons the engine; what it held is in the log. The
+    /// frame's old image stays the page's newest, and no checkpoint will say otherwise.
+    fn write_failed(&self, write: WriteInFlight, source: io::Error) {
+        let name = self.file.disk().describe(self.file.file());
+        let doing = format!("writing {} at byte {} of {name}", write.page, write.extent.offset);
+        self.health.poison(FileError::io(doing, source));
+    }
+
+    pub(crate) fn count_dirty(&self) {
+        if self.dirty.fetch_add(1, Ordering::Relaxed) >= self.dirty_target() {
+            self.clean_wanted.notify(1);
+        }
+    }
+}
+
+/// Images that go to disk in one submission.
+const WRITE_BATCH: usize = 32;

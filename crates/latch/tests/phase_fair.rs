@@ -1,0 +1,233 @@
+//! The latch on real threads: what loom cannot reach, which is many threads, many rounds, real
+//! parking and the processor's own reordering. The protocols themselves are model-checked in
+//! `loom-tests/`.
+#![cfg(not(treering_loom))]
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Barrier, Mutex};
+use std::thread;
+
+use treering_latch::PhaseFair;
+
+/// More threads than cores, so that holders are preempted and waiters do park.
+const THREADS: usize = 8;
+const ROUNDS: u64 = 20_000;
+
+#[test]
+fn latches_may_be_shared() {
+    fn shared<T: Send + Sync>() {}
+    shared::<PhaseFair>();
+}
+
+#[test]
+fn the_state_of_a_latch_shows_in_what_try_says() {
+    let latch = PhaseFair::new();
+    {
+        let _one = latch.try_read().unwrap();
+        let _two = latch.try_read().unwrap();
+        assert!(latch.try_write().is_none());
+    }
+    {
+        let _only = latch.try_write().unwrap();
+        assert!(latch.try_read().is_none());
+        assert!(latch.try_write().is_none());
+    }
+    drop(latch.write());
+    drop(latch.read());
+    assert!(latch.try_write().is_some(), "failed attempts left something behind");
+}
+
+#[test]
+fn only_writes_move_the_version() {
+    let latch = PhaseFair::new();
+    let before = latch.optimistic().unwrap();
+    drop(latch.read());
+    drop(latch.try_read());
+    assert!(latch.validate(before));
+    {
+        let _reader = latch.read();
+        assert!(latch.try_write().is_none());
+        assert!(latch.validate(before), "a try_write that failed moved the version");
+    }
+    {
+        let _writer = latch.write();
+        assert_eq!(latch.optimistic(), None);
+        assert!(!latch.validate(before));
+    }
+    assert!(!latch.validate(before));
+    let after = latch.optimistic().unwrap();
+    assert_ne!(before, after);
+    assert!(latch.validate(after));
+}
+
+#[test]
+fn a_panic_inside_releases() {
+    let latch = PhaseFair::new();
+    let panicked = thread::scope(|s| {
+        s.spawn(|| {
+            let _writer = latch.write();
+            std::panic::resume_unwind(Box::new("inside"));
+        })
+        .join()
+    });
+    assert!(panicked.is_err());
+    assert!(latch.try_write().is_some());
+}
+
+/// L1. `pair` is incremented with separate loads and stores, which only exclusion makes exact.
+#[test]
+fn writers_exclude_each_other_and_readers() {
+    let latch = PhaseFair::new();
+    let pair = [AtomicU64::new(0), AtomicU64::new(0)];
+    let written = AtomicU64::new(0);
+    thread::scope(|s| {
+        for thread in 0..THREADS as u64 {
+            let (latch, pair, written) = (&latch, &pair, &written);
+            s.spawn(move || {
+                let mut mine = 0;
+                for round in 0..ROUNDS {
+                    match (round + thread) % 5 {
+                        0 => {
+                            let _guard = latch.write();
+                            bump(pair);
+                            mine += 1;
+                        }
+                        1 => {
+                            if let Some(_guard) = latch.try_write() {
+                                bump(pair);
+                                mine += 1;
+                            }
+                        }
+                        2 => {
+                            if let Some(_guard) = latch.try_read() {
+                                assert_eq!(pair[0].load(Relaxed), pair[1].load(Relaxed));
+                            }
+                        }
+                        _ => {
+                            let _guard = latch.read();
+                            assert_eq!(pair[0].load(Relaxed), pair[1].load(Relaxed));
+                        }
+                    }
+                }
+                written.fetch_add(mine, Relaxed);
+            });
+        }
+    });
+    let written = written.load(Relaxed);
+    assert!(written >= THREADS as u64 * ROUNDS / 5);
+    assert_eq!(pair[0].load(Relaxed), written);
+    assert_eq!(pair[1].load(Relaxed), written);
+    assert_eq!(latch.waiting(), (0, 0));
+}
+
+fn bump(pair: &[AtomicU64; 2]) {
+    for word in pair {
+        word.store(word.load(Relaxed) + 1, Relaxed);
+    }
+}
+
+/// L4. Each writer fills a page's worth of words with one number; a validated copy has one number.
+#[test]
+fn an_optimistic_reader_never_believes_a_torn_page() {
+    const WORDS: usize = 64;
+    let latch = PhaseFair::new();
+    let page: Vec<AtomicU64> = (0..WORDS).map(|_| AtomicU64::new(0)).collect();
+    let done = AtomicBool::new(false);
+    let start = Barrier::new(4);
+    thread::scope(|s| {
+        let writers: Vec<_> = (0..2)
+            .map(|_| {
+                s.spawn(|| {
+                    start.wait();
+                    for _ in 0..ROUNDS {
+                        let _guard = latch.write();
+                        let next = page[0].load(Relaxed) + 1;
+                        page.iter().for_each(|word| word.store(next, Relaxed));
+                    }
+                })
+            })
+            .collect();
+        for _ in 0..2 {
+            s.spawn(|| {
+                start.wait();
+                let mut last = 0;
+                while !done.load(Relaxed) {
+                    let Some(version) = latch.optimistic() else { continue };
+                    let copy: Vec<u64> = page.iter().map(|word| word.load(Relaxed)).collect();
+                    if latch.validate(version) {
+                        assert!(copy.iter().all(|&word| word == copy[0]), "torn: {copy:?}");
+                        assert!(copy[0] >= last, "a page went back in time");
+                        last = copy[0];
+                    }
+                }
+            });
+        }
+        for writer in writers {
+            writer.join().unwrap();
+        }
+        done.store(true, Relaxed);
+    });
+    assert_eq!(page[WORDS - 1].load(Relaxed), 2 * ROUNDS);
+}
+
+/// L2, with waiters that are known to wait: one writer inside, then W1, R1, R2, W2 in this order.
+/// The readers come after one writer (the one inside), together, and before W1.
+#[test]
+fn waiters_enter_in_phases() {
+    let latch = PhaseFair::new();
+    let entered = Mutex::new(Vec::new());
+    let both_inside = Barrier::new(2);
+    thread::scope(|s| {
+        let inside = latch.write();
+        let write = |name| {
+            let _guard = latch.write();
+            entered.lock().unwrap().push(name);
+        };
+        let read = || {
+            let _guard = latch.read();
+            // Neither leaves before both are in.
+            both_inside.wait();
+            entered.lock().unwrap().push("reader");
+        };
+        s.spawn(move || write("first writer"));
+        until_waiting(&latch, (0, 1));
+        s.spawn(read);
+        s.spawn(read);
+        until_waiting(&latch, (2, 1));
+        s.spawn(move || write("second writer"));
+        until_waiting(&latch, (2, 2));
+        drop(inside);
+    });
+    assert_eq!(*entered.lock().unwrap(), ["reader", "reader", "first writer", "second writer"]);
+}
+
+/// L2: a reader that comes while readers are inside and a writer waits goes behind that writer, and
+/// a `try_read` says no.
+#[test]
+fn a_reader_does_not_pass_a_waiting_writer() {
+    let latch = PhaseFair::new();
+    let entered = Mutex::new(Vec::new());
+    thread::scope(|s| {
+        let inside = latch.read();
+        s.spawn(|| {
+            let _guard = latch.write();
+            entered.lock().unwrap().push("writer");
+        });
+        until_waiting(&latch, (0, 1));
+        assert!(latch.try_read().is_none());
+        s.spawn(|| {
+            let _guard = latch.read();
+            entered.lock().unwrap().push("reader");
+        });
+        until_waiting(&latch, (1, 1));
+        drop(inside);
+    });
+    assert_eq!(*entered.lock().unwrap(), ["writer", "reader"]);
+}
+
+fn until_waiting(latch: &PhaseFair, expected: (usize, usize)) {
+    while latch.waiting() != expected {
+        thread::yield_now();
+    }
+}

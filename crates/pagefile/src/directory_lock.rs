@@ -1,0 +1,85 @@
+//! One holder per directory, across processes: a `flock` on the file `lock`.
+//!
+//! The kernel releases the lock when the holder's file is closed, also by a crash, so the file
+//! itself stays and says nothing; what it holds is only the name for the other one's error message.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::path::Path;
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::error::{FileError, FileErrorKind};
+
+const LOCK_FILE: &str = "lock";
+
+/// Holds a directory until it is dropped.
+#[derive(Debug)]
+pub struct DirectoryLock {
+    file: File,
+}
+
+impl DirectoryLock {
+    /// Takes the lock of the directory `path` and leaves `pid NNN (program)` in its lock file.
+    ///
+    /// # Errors
+    /// [`FileErrorKind::Locked`], naming the holder, when another process or another handle of this
+    /// one has it; [`FileErrorKind::Io`] when the lock file cannot be written.
+    pub fn acquire(path: &Path) -> Result<Self, FileError> {
+        let lock_path = path.join(LOCK_FILE);
+        let doing = |what: &str| format!("{what} the lock file {}", lock_path.display());
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&lock_path)
+            .map_err(|error| FileError::io(doing("opening"), error))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                return Err(FileError::new(
+                    FileErrorKind::Locked,
+                    format!(
+                        "the database directory {} is in use by {}: close it there first",
+                        path.display(),
+                        holder(&mut file)
+                    ),
+                ));
+            }
+            Err(errno) => return Err(FileError::io(doing("locking"), errno.into())),
+        }
+        name_holder(&mut file, &me())
+            .map_err(|error| FileError::io(doing("writing the holder's name to"), error))?;
+        Ok(Self { file })
+    }
+}
+
+impl Drop for DirectoryLock {
+    fn drop(&mut self) {
+        // For people who look at the file; the lock itself goes with the descriptor.
+        let _ = self.file.set_len(0);
+    }
+}
+
+fn me() -> String {
+    let program = std::env::current_exe().ok();
+    let program = program.as_deref().and_then(Path::file_name);
+    let program = program.map_or("unknown program".into(), |name| name.to_string_lossy());
+    format!("pid {} ({program})", std::process::id())
+}
+
+fn name_holder(file: &mut File, name: &str) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{name}")
+}
+
+fn holder(file: &mut File) -> String {
+    let mut name = String::new();
+    // A holder that has just taken the lock may not have written its name yet.
+    match file.take(256).read_to_string(&mut name) {
+        Ok(_) if !name.trim().is_empty() => name.trim().to_owned(),
+        _ => "another process".into(),
+    }
+}

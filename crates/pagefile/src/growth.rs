@@ -1,0 +1,172 @@
+//! Making the page file longer, in the background.
+//!
+//! # Protocol
+//! One growth runs at a time; whoever asks meanwhile shares its outcome. It is moved on by
+//! completions alone (I10), so that a caller that is dropped or never polled again holds up nobody:
+//! 1. [`Op::Allocate`] reserves the next step of the file. If the disk is full, a quarter of the step
+//!    is tried, and so on; when not even the smallest fits, the growth ends with an error of kind
+//!    [`FileErrorKind::Full`](crate::FileErrorKind::Full), and nothing else has changed.
+//! 2. [`Op::Sync`] makes the length durable: a reservation is a promise that also holds when the log
+//!    is replayed after a crash (I13). A sync that fails may have lost page writes that completed
+//!    earlier, and poisons the engine (I8).
+//! 3. The new slots are free.
+
+use std::io;
+use std::sync::{Arc, Mutex, Weak};
+
+use event_listener::Event;
+
+use crate::buf::IoBuf;
+use crate::disk::{Completion, Lane, Op, Request};
+use crate::error::{FileError, FileErrorKind};
+use crate::file::{PageFile, lock};
+
+/// A step is at least this many slots, or about this many bytes if that is more.
+const STEP_SLOTS_MIN: usize = 16;
+const STEP_BYTES: usize = 1 << 20;
+/// With small pages, so many slots are a step.
+const STEP_SLOTS_SMALL: usize = 256;
+/// A step is an eighth of the file, and no more than this many bytes.
+const STEP_BYTES_MAX: usize = 1 << 30;
+
+/// The growth that runs, or how the last one ended.
+#[derive(Default)]
+pub(crate) struct Growth {
+    state: Mutex<State>,
+    ended: Event,
+}
+
+struct State {
+    running: bool,
+    /// Slots to add.
+    step: usize,
+    /// How many growths have ended, and how the last one did.
+    rounds: u64,
+    last: Result<(), FileError>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { running: false, step: 0, rounds: 0, last: Ok(()) }
+    }
+}
+
+impl PageFile {
+    /// Whether the room for reservations is so short that the file should grow before somebody has
+    /// to wait: less than a sixteenth of the file. Stays true while the disk is full, so whoever
+    /// grows the file on this advice should pause after an error of kind `Full`.
+    pub fn wants_growth(&self) -> bool {
+        let ledger = self.ledger();
+        !ledger.has_room_for((ledger.slots() / 16).max(STEP_SLOTS_MIN / 2))
+    }
+
+    /// Makes the file longer by one step: about 1 MiB or an eighth of the file, less if the disk has
+    /// no more. Callers at the same time share one step. Dropping the future abandons the result
+    /// only: the step goes on.
+    ///
+    /// # Errors
+    /// Kind `Full` if the disk is full: an ordinary error, after which everything works on. Kind `Io`
+    /// if the allocation failed otherwise. Kind `Poisoned` if the length could not be synced.
+    pub async fn grow(&self) -> Result<(), FileError> {
+        self.health.check()?;
+        let (round, start) = {
+            let mut state = lock(&self.growth.state);
+            let start = !state.running;
+            if start {
+                state.running = true;
+                state.step = self.step();
+            }
+            (state.rounds + 1, start)
+        };
+        if start {
+            self.allocate();
+        }
+        loop {
+            self.disk.reap();
+            let listener = self.growth.ended.listen();
+            {
+                let state = lock(&self.growth.state);
+                if state.rounds >= round {
+                    return state.last.clone();
+                }
+            }
+            listener.await;
+        }
+    }
+
+    fn step(&self) -> usize {
+        let page_size = self.page_size();
+        let smallest = (STEP_BYTES / page_size).clamp(STEP_SLOTS_MIN, STEP_SLOTS_SMALL);
+        let largest = (STEP_BYTES_MAX / page_size).max(smallest);
+        (self.ledger().slots() / 8).clamp(smallest, largest)
+    }
+
+    /// Submits the allocation of the present step.
+    fn allocate(&self) {
+        let step = lock(&self.growth.state).step;
+        let offset = self.geometry.end_of(self.ledger().slots());
+        self.submit(Op::Allocate { len: (step * self.page_size()) as u64 }, offset, ALLOCATED);
+    }
+
+    fn submit(&self, op: Op, offset: u64, token: u64) {
+        let done = Arc::new(Step(self.this.clone()));
+        let request = Request { file: self.file, op, offset, buf: IoBuf::None, done, token };
+        self.disk.submit(Lane::Background, &mut vec![request]);
+    }
+
+    fn allocated(&self, result: io::Result<()>) {
+        let Err(error) = result else { return self.submit(Op::Sync, 0, SYNCED) };
+        let step = lock(&self.growth.state).step;
+        let doing = format!("growing {} by {} bytes", self.name(), step * self.page_size());
+        let error = FileError::io(doing, error);
+        if error.kind() == FileErrorKind::Full && step > STEP_SLOTS_MIN {
+            lock(&self.growth.state).step = (step / 4).max(STEP_SLOTS_MIN);
+            return self.allocate();
+        }
+        self.end(Err(error));
+    }
+
+    fn synced(&self, result: io::Result<()>) {
+        let result = match result {
+            Ok(()) => {
+                let step = lock(&self.growth.state).step;
+                let mut ledger = self.ledger();
+                let slots = ledger.slots() + step;
+                ledger.grow(slots);
+                Ok(())
+            }
+            Err(error) => {
+                let error = FileError::io(format!("syncing {} after growth", self.name()), error);
+                Err(self.health.poison(error))
+            }
+        };
+        self.end(result);
+    }
+
+    fn end(&self, result: Result<(), FileError>) {
+        {
+            let mut state = lock(&self.growth.state);
+            state.running = false;
+            state.rounds += 1;
+            state.last = result;
+        }
+        self.growth.ended.notify(usize::MAX);
+    }
+}
+
+const ALLOCATED: u64 = 0;
+const SYNCED: u64 = 1;
+
+/// Told of the end of a step. Weak, so that a growth in flight does not keep the file, and with it
+/// the disk, alive until the disk's own thread would have to drop it.
+struct Step(Weak<PageFile>);
+
+impl Completion for Step {
+    fn complete(self: Arc<Self>, token: u64, _buf: IoBuf, result: io::Result<()>) {
+        let Some(file) = self.0.upgrade() else { return };
+        match token {
+            ALLOCATED => file.allocated(result),
+            _ => file.synced(result),
+        }
+    }
+}

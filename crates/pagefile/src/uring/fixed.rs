@@ -1,0 +1,84 @@
+//! Memory registered with a ring, which spares the kernel from pinning pages for each I/O.
+//!
+//! Registered memory counts against RLIMIT_MEMLOCK, so the kernel may refuse; everything works
+//! without it. A registered buffer is at most 1 GiB, so a larger region is registered in pieces, and
+//! an I/O that straddles two of them goes the ordinary way.
+
+use std::io;
+use std::os::fd::RawFd;
+
+use io_uring::IoUring;
+
+const PIECE: usize = 1 << 30;
+
+/// The region registered with a ring; empty when there is none.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Fixed {
+    start: usize,
+    len: usize,
+}
+
+impl Fixed {
+    /// Registers `len` bytes at `memory`, by reference to the registration of the ring `like` where
+    /// there is one and the kernel can do that (Linux 6.12): pinned and accounted for once.
+    ///
+    /// # Safety
+    /// The memory must stay valid as long as requests refer to it.
+    pub(super) unsafe fn register(
+        ring: &IoUring,
+        memory: *mut u8,
+        len: usize,
+        like: Option<RawFd>,
+    ) -> io::Result<Self> {
+        let registered = Self { start: memory.addr(), len };
+        if let Some(fd) = like
+            && ring.submitter().register_buffers_clone(fd).is_ok()
+        {
+            return Ok(registered);
+        }
+        let pieces: Vec<libc::iovec> = (0..len)
+            .step_by(PIECE)
+            .map(|at| libc::iovec {
+                iov_base: memory.wrapping_add(at).cast(),
+                iov_len: PIECE.min(len - at),
+            })
+            .collect();
+        // SAFETY: the caller keeps the memory valid, and the kernel holds its own references to the
+        // pages.
+        unsafe { ring.submitter().register_buffers(&pieces) }?;
+        Ok(registered)
+    }
+
+    /// The registered buffer that the `len` bytes at `ptr` lie in wholly.
+    pub(super) fn index_of(&self, ptr: *mut u8, len: usize) -> Option<u16> {
+        let at = ptr.addr().checked_sub(self.start)?;
+        let end = at.checked_add(len)?;
+        if len == 0 || end > self.len || at / PIECE != (end - 1) / PIECE {
+            return None;
+        }
+        u16::try_from(at / PIECE).ok()
+    }
+
+    pub(super) fn is_registered(&self) -> bool {
+        self.len > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_ranges_within_one_piece_have_an_index() {
+        let fixed = Fixed { start: 4096, len: 2 * PIECE + 8192 };
+        let at = |offset: usize| std::ptr::without_provenance_mut::<u8>(offset);
+        assert_eq!(fixed.index_of(at(4096), 4096), Some(0));
+        assert_eq!(fixed.index_of(at(0), 4096), None);
+        assert_eq!(fixed.index_of(at(4096 + PIECE - 4096), 4096), Some(0));
+        assert_eq!(fixed.index_of(at(4096 + PIECE - 4096), 8192), None);
+        assert_eq!(fixed.index_of(at(4096 + PIECE), 4096), Some(1));
+        assert_eq!(fixed.index_of(at(4096 + 2 * PIECE + 4096), 4096), Some(2));
+        assert_eq!(fixed.index_of(at(4096 + 2 * PIECE + 4096), 8192), None);
+        assert_eq!(Fixed::default().index_of(at(4096), 4096), None);
+    }
+}

@@ -1,0 +1,146 @@
+//! Batches: operations that are applied together or not at all.
+
+use std::future::IntoFuture;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use treering_txn::{Batch as Inner, Durability, OpKind};
+
+use crate::database::Database;
+use crate::error::Error;
+use crate::tree::Tree;
+
+/// Operations on one or more trees of a database. Nothing happens before [`Batch::commit`] is
+/// awaited. Operations on one key are applied in the order in which they were added, and each sees
+/// what those before it did.
+pub struct Batch {
+    db: Database,
+    inner: Inner,
+    foreign: Option<String>,
+}
+
+impl Batch {
+    pub(crate) fn new(db: Database) -> Self {
+        Self { db, inner: Inner::new(), foreign: None }
+    }
+
+    /// Gives a key a value, whatever was there.
+    pub fn put(
+        &mut self,
+        tree: &Tree,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> &mut Self {
+        self.push(tree, OpKind::Put, key.as_ref(), value.as_ref())
+    }
+
+    /// Gives a key a value; the batch fails with [`crate::ErrorKind::KeyExists`] if it is there.
+    pub fn insert(
+        &mut self,
+        tree: &Tree,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> &mut Self {
+        self.push(tree, OpKind::Insert, key.as_ref(), value.as_ref())
+    }
+
+    /// Gives a key a value; the batch fails with [`crate::ErrorKind::KeyMissing`] if it is absent.
+    pub fn update(
+        &mut self,
+        tree: &Tree,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> &mut Self {
+        self.push(tree, OpKind::Update, key.as_ref(), value.as_ref())
+    }
+
+    /// Takes a key away; nothing happens if it is not there.
+    pub fn delete(&mut self, tree: &Tree, key: impl AsRef<[u8]>) -> &mut Self {
+        self.push(tree, OpKind::Delete, key.as_ref(), b"")
+    }
+
+    /// The batch fails with [`crate::ErrorKind::KeyExists`] if the key is there.
+    pub fn require_absent(&mut self, tree: &Tree, key: impl AsRef<[u8]>) -> &mut Self {
+        self.push(tree, OpKind::RequireAbsent, key.as_ref(), b"")
+    }
+
+    /// The batch fails with [`crate::ErrorKind::KeyMissing`] if the key is absent.
+    pub fn require_present(&mut self, tree: &Tree, key: impl AsRef<[u8]>) -> &mut Self {
+        self.push(tree, OpKind::RequirePresent, key.as_ref(), b"")
+    }
+
+    /// The batch fails with [`crate::ErrorKind::KeyMissing`] or
+    /// [`crate::ErrorKind::ValueDiffers`] unless the key has this value. With a put behind it, that
+    /// is compare-and-swap.
+    pub fn require_value(
+        &mut self,
+        tree: &Tree,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> &mut Self {
+        self.push(tree, OpKind::RequireValue, key.as_ref(), value.as_ref())
+    }
+
+    /// How many operations there are.
+    pub fn len(&self) -> usize {
+        self.inner.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.inner.is_empty()
+    }
+
+    /// Applies all operations or none.
+    ///
+    /// # Errors
+    /// A condition that does not hold, whose operation [`Error::operation`] names; a batch that is
+    /// too large; those of any write.
+    pub fn commit(self) -> Commit {
+        let durability = self.db.shared.durability;
+        Commit { batch: self, durability }
+    }
+
+    fn push(&mut self, tree: &Tree, kind: OpKind, key: &[u8], value: &[u8]) -> &mut Self {
+        if !Arc::ptr_eq(&tree.database().shared, &self.db.shared) {
+            self.foreign = Some(tree.name().to_owned());
+        }
+        self.inner.push(tree.id(), kind, key, value);
+        self
+    }
+}
+
+/// A batch about to be committed: await it, or say first how durable it has to be. What dropping it
+/// means is as for [`crate::Write`].
+#[must_use = "a batch does nothing unless its commit is awaited"]
+pub struct Commit {
+    batch: Batch,
+    durability: Durability,
+}
+
+impl Commit {
+    /// What this commit waits for, other than what the database's options say.
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+}
+
+impl IntoFuture for Commit {
+    type Output = Result<(), Error>;
+    type IntoFuture = BoxFuture<'static, Result<(), Error>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let Self { batch: Batch { db, inner, foreign }, durability } = self;
+        Box::pin(async move {
+            if let Some(tree) = foreign {
+                return Err(Error::invalid_input(format!(
+                    "the tree {tree:?} in the batch is of another database: batches cannot span two"
+                )));
+            }
+            let engine = Arc::clone(&db.shared.engine);
+            engine.commit(inner, durability).await?;
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,141 @@
+//! An open database.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use treering_txn::{Durability, Engine, EngineStats, Recovery, Report};
+
+use crate::batch::Batch;
+use crate::error::Error;
+use crate::options::Options;
+use crate::registry::Entry;
+use crate::tree::Tree;
+
+/// A handle on an open database. Clones are handles on the same one; trees and streams are, too.
+/// When the last is dropped, the engine ends on its own thread, as if after a crash but for
+/// buffered commits, which it still writes; [`Database::close`] does so in order.
+#[derive(Clone)]
+pub struct Database {
+    pub(crate) shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) durability: Durability,
+    entry: Arc<Entry>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.entry.end();
+        self.engine.stop();
+    }
+}
+
+impl Database {
+    pub(crate) fn new(engine: Arc<Engine>, entry: Arc<Entry>, durability: Durability) -> Self {
+        Self { shared: Arc::new(Shared { engine, durability, entry }) }
+    }
+
+    /// Opens or makes the database in the folder `path` with the default [`Options`].
+    ///
+    /// # Errors
+    /// As [`Options::open`].
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
+        Options::new().open(path).await
+    }
+
+    /// The tree of that name, durably made if there is none. A name has at least one byte and at
+    /// most a quarter of a page.
+    ///
+    /// Dropping the future may leave the tree made or not.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::InvalidInput`] for the name; those of a write.
+    pub async fn tree(&self, name: impl AsRef<str>) -> Result<Tree, Error> {
+        let name = name.as_ref();
+        let tree = self.shared.engine.tree(name.as_bytes()).await?;
+        Ok(Tree::new(self.clone(), name.into(), tree))
+    }
+
+    /// The tree of that name, if there is one.
+    ///
+    /// # Errors
+    /// When the database is closed or poisoned.
+    pub fn find_tree(&self, name: impl AsRef<str>) -> Result<Option<Tree>, Error> {
+        self.shared.engine.check()?;
+        let name = name.as_ref();
+        let tree = self.shared.engine.find_tree(name.as_bytes());
+        Ok(tree.map(|tree| Tree::new(self.clone(), name.into(), tree)))
+    }
+
+    /// The names of all trees, sorted.
+    pub fn tree_names(&self) -> Vec<String> {
+        let trees = self.shared.engine.trees();
+        trees.iter().map(|(name, _)| String::from_utf8_lossy(name).into_owned()).collect()
+    }
+
+    /// A batch: operations, across trees, that are applied together or not at all.
+    pub fn batch(&self) -> Batch {
+        Batch::new(self.clone())
+    }
+
+    /// Resolves when all commits that were acknowledged before the call are durable.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Poisoned`], [`crate::ErrorKind::Closed`].
+    pub async fn sync(&self) -> Result<(), Error> {
+        Ok(self.shared.engine.sync().await?)
+    }
+
+    /// Writes a checkpoint: everything committed so far is in the page file, and the log behind it
+    /// is free. Reads and writes go on meanwhile. Checkpoints are written by themselves, too, when
+    /// half of the log is used.
+    ///
+    /// Dropping the future does not stop the checkpoint.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Poisoned`], [`crate::ErrorKind::Closed`].
+    pub async fn checkpoint(&self) -> Result<(), Error> {
+        Ok(self.shared.engine.checkpoint().await?)
+    }
+
+    /// Checks everything on disk: each page's checksum, order and fences, each link, each parent's
+    /// separators, that every page is reached once, that the space map fits, and the log. Writes go
+    /// on meanwhile. Writes a checkpoint first.
+    ///
+    /// # Errors
+    /// What keeps it from checking. What is wrong with the database is in the report.
+    pub async fn verify(&self) -> Result<Report, Error> {
+        Ok(self.shared.engine.verify().await?)
+    }
+
+    /// Numbers as they are now.
+    pub fn stats(&self) -> EngineStats {
+        self.shared.engine.stats()
+    }
+
+    /// What opening the database found and did.
+    pub fn recovery(&self) -> &Recovery {
+        self.shared.engine.recovery()
+    }
+
+    /// Writes a checkpoint and ends the engine. Operations under way end first or are refused, and
+    /// all handles answer with [`crate::ErrorKind::Closed`] from now on.
+    ///
+    /// Dropping the future leaves the database closing.
+    ///
+    /// # Errors
+    /// What kept the checkpoint from being written. The database is closed all the same, and
+    /// durable commits are in the log.
+    pub async fn close(&self) -> Result<(), Error> {
+        self.shared.entry.end();
+        Ok(self.shared.engine.close().await?)
+    }
+}
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Database").field("trees", &self.tree_names()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,202 @@
+//! How a database is opened.
+
+use std::hash::{BuildHasher, RandomState};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::channel::oneshot;
+use treering_pagefile::{
+    DirectoryLock, DiskOptions, EngineThread, IoBackend, Runtime, open_directory,
+};
+use treering_txn::{Durability, Engine, EngineOptions, LogOptions};
+
+use crate::database::Database;
+use crate::error::{Error, ErrorKind};
+use crate::registry::{Entered, Entry};
+
+/// How the disk is reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Io {
+    /// io_uring where the kernel allows it, threads elsewhere; which it was is in the `tracing`
+    /// event of the opening.
+    #[default]
+    Auto,
+    /// io_uring, or an error.
+    Uring,
+    /// A pool of threads with `pread` and `pwrite`: works everywhere.
+    Threads,
+}
+
+/// Options of a database, with defaults that suit a service with a few GiB of data.
+#[derive(Clone, Debug)]
+pub struct Options {
+    cache_size: u64,
+    page_size: Option<usize>,
+    io: Io,
+    durability: Durability,
+    create: bool,
+    log_size: u64,
+    log_buffer: usize,
+    flush_delay: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            cache_size: 256 << 20,
+            page_size: None,
+            io: Io::Auto,
+            durability: Durability::Durable,
+            create: true,
+            log_size: 256 << 20,
+            log_buffer: 2 << 20,
+            flush_delay: Duration::from_millis(10),
+        }
+    }
+}
+
+impl Options {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Memory for pages in bytes, 256 MiB by default; 16 pages at least are used. It is address
+    /// space at first, and becomes memory as pages are used.
+    pub fn cache_size(mut self, bytes: u64) -> Self {
+        self.cache_size = bytes;
+        self
+    }
+
+    /// Bytes a page, when the database is made: a power of two from 512 to 16 MiB, no smaller than
+    /// the device's blocks; 4096 by default. Opening a database with another page size is an error
+    /// when this was set.
+    pub fn page_size(mut self, bytes: usize) -> Self {
+        self.page_size = Some(bytes);
+        self
+    }
+
+    /// How the disk is reached.
+    pub fn io(mut self, io: Io) -> Self {
+        self.io = io;
+        self
+    }
+
+    /// What commits wait for, unless they say otherwise: [`Durability::Durable`] by default.
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// Whether a database is made where there is none: true by default.
+    pub fn create(mut self, create: bool) -> Self {
+        self.create = create;
+        self
+    }
+
+    /// Bytes that the redo log may take on disk, 256 MiB by default. A checkpoint is written when
+    /// half of it is used, so it bounds the time that recovery takes.
+    pub fn log_size(mut self, bytes: u64) -> Self {
+        self.log_size = bytes;
+        self
+    }
+
+    /// Bytes of one of the log's buffers, 2 MiB by default: the most that one batch may take.
+    pub fn log_buffer(mut self, bytes: usize) -> Self {
+        self.log_buffer = bytes;
+        self
+    }
+
+    /// How long a [`Durability::Buffered`] commit may stay in memory: 10 ms by default.
+    pub fn flush_delay(mut self, delay: Duration) -> Self {
+        self.flush_delay = delay;
+        self
+    }
+
+    /// Opens the database in the folder `path`: recovers it if it was not closed, and makes it if
+    /// there is none.
+    ///
+    /// The work is done by the engine's own thread. Dropping the future lets it come to its end
+    /// there; the database is then closed again.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Locked`] names the process that has it open; [`ErrorKind::InvalidOptions`],
+    /// [`ErrorKind::Version`], [`ErrorKind::Damaged`], [`ErrorKind::Full`], [`ErrorKind::Io`].
+    pub async fn open(self, path: impl AsRef<Path>) -> Result<Database, Error> {
+        let path = path.as_ref().to_path_buf();
+        let entered = Entry::enter(&path).await?;
+        let (sender, receiver) = oneshot::channel();
+        let thread = EngineThread::start()
+            .map_err(|source| Error::io("starting the engine's thread", source))?;
+        let runtime = Arc::new(thread);
+        let durability = self.durability;
+        let inside: Arc<dyn Runtime> = Arc::clone(&runtime) as _;
+        runtime.spawn(Box::pin(async move {
+            let opened = self.open_on_engine_thread(path, inside, entered).await;
+            if let Err(Ok((engine, _))) = sender.send(opened) {
+                // The future was dropped: nobody will close what was opened.
+                engine.stop();
+            }
+        }));
+        let (engine, entry) = receiver.await.map_err(|_| {
+            Error::io("opening", std::io::Error::other("the engine's thread has ended"))
+        })??;
+        Ok(Database::new(engine, entry, durability))
+    }
+
+    async fn open_on_engine_thread(
+        self,
+        path: PathBuf,
+        runtime: Arc<dyn Runtime>,
+        entered: Entered,
+    ) -> Result<(Arc<Engine>, Arc<Entry>), Error> {
+        let entry = entered.entry();
+        if self.create {
+            std::fs::create_dir_all(&path).map_err(|source| {
+                Error::io(format!("creating the folder {}", path.display()), source)
+            })?;
+        }
+        let lock = DirectoryLock::acquire(&path)?;
+        let io = match self.io {
+            Io::Auto => IoBackend::Auto,
+            Io::Uring => IoBackend::Uring,
+            Io::Threads => IoBackend::Threads,
+        };
+        let disk = open_directory(&path, &DiskOptions { io, ..DiskOptions::default() })?;
+        tracing::info!(path = %path.display(), io = %disk.backend(), "opening");
+        let segment_size = (self.log_size / 8).max(self.log_buffer as u64 * 2);
+        let options = EngineOptions {
+            page_size: self.page_size,
+            cache_size: self.cache_size,
+            log: LogOptions {
+                segment_size,
+                max_segments: (self.log_size / segment_size).clamp(3, 64) as usize,
+                buffer_size: self.log_buffer,
+                flush_delay: self.flush_delay,
+            },
+            create: self.create,
+            // The standard library seeds its hashers from the system's random source.
+            entropy: RandomState::new().hash_one(&path),
+        };
+        let opened = Engine::open(disk, runtime, options, Box::new((lock, entered))).await;
+        let engine = opened.map_err(|error| explain(error.into(), &path))?;
+        Ok((engine, entry))
+    }
+}
+
+/// Names the folder where the error does not.
+fn explain(error: Error, path: &Path) -> Error {
+    if error.kind() == ErrorKind::InvalidOptions && !error.to_string().contains("there is no") {
+        return error;
+    }
+    match error.kind() {
+        ErrorKind::InvalidOptions => treering_pagefile::FileError::new(
+            treering_pagefile::FileErrorKind::NotADatabase,
+            format!("{}: {error}", path.display()),
+        )
+        .into(),
+        _ => error,
+    }
+}

@@ -1,0 +1,65 @@
+//! A write that has not been awaited yet.
+
+use std::future::IntoFuture;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use treering_txn::{Batch, Durability, OpKind, Outcome};
+
+use crate::database::Database;
+use crate::error::Error;
+use crate::tree::Tree;
+
+/// A write of one key: await it, or say first how durable it has to be.
+///
+/// Nothing happens before the first poll. Dropping the future later means that the write has not
+/// happened, if it was not applied yet, or that it stands; nobody waits for it to be polled.
+#[must_use = "a write does nothing unless it is awaited"]
+pub struct Write<T> {
+    db: Database,
+    batch: Batch,
+    durability: Durability,
+    result: fn(Outcome) -> T,
+}
+
+impl<T> Write<T> {
+    pub(crate) fn new(
+        tree: &Tree,
+        kind: OpKind,
+        key: &[u8],
+        value: &[u8],
+        result: fn(Outcome) -> T,
+    ) -> Self {
+        let mut batch = Batch::new();
+        batch.push(tree.id(), kind, key, value);
+        let db = tree.database().clone();
+        let durability = db.shared.durability;
+        Self { db, batch, durability, result }
+    }
+
+    pub(crate) fn keeping_old(mut self) -> Self {
+        self.batch.keep_old();
+        self
+    }
+
+    /// What this write waits for, other than what the database's options say.
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+}
+
+impl<T: 'static> IntoFuture for Write<T> {
+    type Output = Result<T, Error>;
+    type IntoFuture = BoxFuture<'static, Result<T, Error>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let Self { db, batch, durability, result } = self;
+        Box::pin(async move {
+            // The handle is kept until the write is settled: the engine does not end before.
+            let engine = Arc::clone(&db.shared.engine);
+            let outcome = engine.commit(batch, durability).await?;
+            Ok(result(outcome))
+        })
+    }
+}

@@ -1,0 +1,130 @@
+//! The way of a write: gather, apply, settle (I2).
+
+use std::sync::Arc;
+
+use treering_blink::TreeRef;
+
+use crate::attempt::{Attempt, Outcome};
+use crate::batch::Batch;
+use crate::body::ENTRY_OVERHEAD;
+use crate::engine::{Durability, Engine};
+use crate::error::Error;
+use crate::records::{Rejected, Settled};
+
+/// Refusals after which a batch goes to the engine's workers.
+const REFUSALS_MAX: usize = 2;
+/// Rounds of gathering and of starting over, likewise. A descent misses a page a level at most
+/// unless pages are evicted as fast as they come in.
+const ROUNDS_MAX: usize = 32;
+
+impl Engine {
+    /// Applies a batch and waits until it is as durable as asked.
+    ///
+    /// Dropping the future before its first poll or while pages are gathered means that nothing
+    /// happened; later the batch stands, or is decided by the engine alone. Nobody waits for this
+    /// future to be polled.
+    ///
+    /// # Errors
+    /// A violated condition, named by its operation; keys, values or batches that are too large; a
+    /// full disk; what poisoned the engine. The batch is then wholly undone, but for an error while
+    /// waiting for durability, after which reopening tells.
+    pub async fn commit(
+        self: &Arc<Self>,
+        batch: Batch,
+        durability: Durability,
+    ) -> Result<Outcome, Error> {
+        self.check()?;
+        self.check_sizes(&batch)?;
+        let order = batch.order();
+        match self.gather_and_apply(batch, order).await {
+            Ok(outcome) => {
+                if durability == Durability::Durable {
+                    self.log.wait_durable(outcome.sequence).await?;
+                } else if durability == Durability::Buffered {
+                    self.log.flush_soon(outcome.sequence);
+                }
+                Ok(outcome)
+            }
+            Err(Rejected { error, sequence }) => {
+                // What the condition saw must not be lost once the caller knows of it.
+                if durability == Durability::Durable {
+                    self.log.wait_durable(sequence).await?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn gather_and_apply(&self, batch: Batch, order: Vec<usize>) -> Settled {
+        let mut refusals = 0;
+        for _ in 0..ROUNDS_MAX {
+            let relief = self.pool().relief();
+            match self.attempt(&batch, &order) {
+                Attempt::Applied(outcome) => return Ok(outcome),
+                Attempt::Violated { sequence, error } => return Err(Rejected { error, sequence }),
+                Attempt::Failed(error) => return Err(error.into()),
+                Attempt::Absent(pages) => {
+                    self.pool().fetch_many(&pages).await.map_err(Error::from)?;
+                }
+                Attempt::Moved => {}
+                lacking => {
+                    refusals += 1;
+                    if refusals == REFUSALS_MAX {
+                        break;
+                    }
+                    match lacking {
+                        Attempt::NoRoom => self.log.wait_room().await,
+                        Attempt::Refused(treering_bufpool::Refusal::Space) => break,
+                        _ => relief.await,
+                    }
+                }
+            }
+        }
+        self.apply_as_record(batch, order).await
+    }
+
+    fn check_sizes(&self, batch: &Batch) -> Result<(), Error> {
+        let mut body = 0;
+        for index in 0..batch.len() {
+            let op = batch.op(index);
+            let (key, record) = (op.key.len(), op.key.len() + op.value.len());
+            if key > self.limits.max_key {
+                return Err(Error::KeyTooLong { len: key, max: self.limits.max_key });
+            }
+            if record > self.limits.max_record {
+                return Err(Error::ValueTooLong { len: record, max: self.limits.max_record });
+            }
+            body += record + ENTRY_OVERHEAD;
+        }
+        if body > self.log.max_body() {
+            let max = self.log.max_body();
+            return Err(Error::BatchTooLarge {
+                what: format!("its operations take {body} bytes, and the log's buffer {max}"),
+            });
+        }
+        Ok(())
+    }
+
+    /// The tree of that name, made durably if there is none.
+    ///
+    /// # Errors
+    /// A name that is empty or too long; a full disk; what poisoned the engine.
+    pub async fn tree(self: &Arc<Self>, name: &[u8]) -> Result<TreeRef, Error> {
+        self.check()?;
+        let max = self.limits.max_key;
+        if name.is_empty() || name.len() > max {
+            return Err(Error::TreeName { len: name.len(), max });
+        }
+        if let Some(tree) = self.catalog.find(name) {
+            return Ok(tree);
+        }
+        let (tree, sequence) = self.create_as_record(name).await?;
+        self.log.wait_durable(sequence).await?;
+        Ok(tree)
+    }
+
+    /// The tree of that name, if there is one.
+    pub fn find_tree(&self, name: &[u8]) -> Option<TreeRef> {
+        self.catalog.find(name)
+    }
+}

@@ -1,0 +1,331 @@
+//! The engine: what an open database consists of, and its own tasks.
+
+use std::any::Any;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use event_listener::Event;
+use treering_blink::{Blocked, Forest, TreeRef, max_key_len, max_record_len};
+use treering_bufpool::{Pool, PoolStats, Refusal};
+use treering_pagefile::{FileError, FileErrorKind, Health, Runtime, SpaceStats};
+
+use crate::catalog::Catalog;
+use crate::checkpoint::Checkpoints;
+use crate::error::Error;
+use crate::log::{Log, LogOptions, LogUsage};
+use crate::records::Records;
+
+/// When a commit is acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Durability {
+    /// When it is on disk: it is there after any crash.
+    #[default]
+    Durable,
+    /// When it is applied; it is sent to the disk within the log's flush delay. A crash may lose
+    /// the last of them, never one without all that came after it.
+    Buffered,
+    /// When it is applied; it reaches the disk with a later durable commit, a sync or a checkpoint,
+    /// or when the log's buffer is full. Lost in a crash as `Buffered` is, over a longer time.
+    None,
+}
+
+/// How an engine is opened.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// Bytes a page: required when a database is created (4096 by default); when one is opened,
+    /// `Some` asks for exactly this.
+    pub page_size: Option<usize>,
+    /// Memory for pages, in bytes. At least 16 pages are used.
+    pub cache_size: u64,
+    /// The log.
+    pub log: LogOptions,
+    /// Whether a database is made if there is none.
+    pub create: bool,
+    /// A number that no earlier opening of the database used: from the system's random source, or a
+    /// simulation's seed.
+    pub entropy: u64,
+}
+
+/// What opening a database found and did.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Recovery {
+    /// A database was made; there was none.
+    pub created: bool,
+    /// Log records that were applied again, because they were behind the last checkpoint.
+    pub replayed: u64,
+    /// The sequence of the last commit that is there.
+    pub sequence: u64,
+    /// One of the two superblocks was damaged; the other was used, and this is what was wrong.
+    pub damaged_superblock: Option<FileError>,
+}
+
+/// What one apply step may touch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) batch_leaves: usize,
+    /// Pins that an engine record may hold while it waits (I10).
+    pub(crate) record_pins: usize,
+    /// Engine records worked on at once.
+    pub(crate) workers: usize,
+    pub(crate) max_key: usize,
+    pub(crate) max_record: usize,
+}
+
+impl Limits {
+    pub(crate) fn new(frames: usize, page_size: usize) -> Self {
+        // All workers together pin a quarter of the frames at most, so loads, splits and everybody
+        // else's gathering always find some.
+        let workers = if frames >= 256 { 4 } else { 1 };
+        Self {
+            batch_leaves: (frames / 8).clamp(2, 4096),
+            record_pins: (frames / 4 / workers).max(2),
+            workers,
+            max_key: max_key_len(page_size),
+            max_record: max_record_len(page_size),
+        }
+    }
+}
+
+/// An open database, below its face.
+pub struct Engine {
+    pub(crate) health: Arc<Health>,
+    pub(crate) forest: Arc<Forest>,
+    pub(crate) log: Arc<Log>,
+    pub(crate) catalog: Catalog,
+    pub(crate) limits: Limits,
+    pub(crate) records: Records,
+    pub(crate) checkpoints: Checkpoints,
+    pub(crate) incarnation: u64,
+    pub(crate) closed: AtomicBool,
+    pub(crate) closing: Event,
+    recovery: Recovery,
+    runtime: Arc<dyn Runtime>,
+    tasks: AtomicUsize,
+    task_ended: Event,
+    /// What has to live as long as the engine: the lock of the directory.
+    _keep: Box<dyn Any + Send + Sync>,
+}
+
+/// What [`Engine::new`] puts together.
+pub(crate) struct Parts {
+    pub(crate) health: Arc<Health>,
+    pub(crate) forest: Arc<Forest>,
+    pub(crate) log: Arc<Log>,
+    pub(crate) catalog: Catalog,
+    pub(crate) incarnation: u64,
+    pub(crate) recovery: Recovery,
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) keep: Box<dyn Any + Send + Sync>,
+}
+
+/// Numbers about an open database.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct EngineStats {
+    /// Bytes a page.
+    pub page_size: usize,
+    /// The buffer pool.
+    pub pool: PoolStats,
+    /// The page file.
+    pub space: SpaceStats,
+    /// The log.
+    pub log: LogUsage,
+    /// The sequence of the last commit.
+    pub sequence: u64,
+    /// The sequence up to which commits are durable.
+    pub durable_sequence: u64,
+    /// Checkpoints since the database was opened.
+    pub checkpoints: u64,
+    /// Operations that the engine's own tasks brought to an end, because they lacked something.
+    pub engine_records: u64,
+}
+
+impl Engine {
+    pub(crate) fn new(parts: Parts) -> Arc<Self> {
+        let pool = parts.forest.pool();
+        let limits = Limits::new(pool.frame_count(), pool.page_size());
+        let engine = Arc::new(Self {
+            health: parts.health,
+            forest: parts.forest,
+            log: parts.log,
+            catalog: parts.catalog,
+            limits,
+            records: Records::default(),
+            checkpoints: Checkpoints::default(),
+            incarnation: parts.incarnation,
+            closed: AtomicBool::new(false),
+            closing: Event::new(),
+            recovery: parts.recovery,
+            runtime: parts.runtime,
+            tasks: AtomicUsize::new(0),
+            task_ended: Event::new(),
+            _keep: parts.keep,
+        });
+        engine.spawn(Arc::clone(&engine.log).run());
+        engine.spawn(Arc::clone(&engine).run_checkpoints());
+        engine.spawn(Arc::clone(&engine).run_posting());
+        for _ in 0..limits.workers {
+            engine.spawn(Arc::clone(&engine).run_records());
+        }
+        engine
+    }
+
+    pub(crate) fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
+        /// Counts the task off even when the runtime drops it unfinished.
+        struct Running(Arc<Engine>);
+        impl Drop for Running {
+            fn drop(&mut self) {
+                self.0.tasks.fetch_sub(1, Ordering::AcqRel);
+                self.0.task_ended.notify(usize::MAX);
+            }
+        }
+        self.tasks.fetch_add(1, Ordering::AcqRel);
+        let running = Running(Arc::clone(self));
+        self.runtime.spawn(Box::pin(async move {
+            let _running = running;
+            task.await;
+        }));
+    }
+
+    /// Whether operations may begin: the database is not closed, and nothing has failed (I8).
+    pub fn check(&self) -> Result<(), Error> {
+        self.health.check()?;
+        if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// The pool under the trees.
+    pub fn pool(&self) -> &Arc<Pool> {
+        self.forest.pool()
+    }
+
+    /// What opening found and did.
+    pub fn recovery(&self) -> &Recovery {
+        &self.recovery
+    }
+
+    /// The trees, by name.
+    pub fn trees(&self) -> Vec<(Vec<u8>, TreeRef)> {
+        self.catalog.list()
+    }
+
+    /// Numbers as they are now.
+    pub fn stats(&self) -> EngineStats {
+        EngineStats {
+            page_size: self.pool().page_size(),
+            pool: self.pool().stats(),
+            space: self.pool().file().space(),
+            log: self.log.usage(),
+            sequence: self.log.last_sequence(),
+            durable_sequence: self.log.durable_sequence(),
+            checkpoints: self.checkpoints.count(),
+            engine_records: self.records.count(),
+        }
+    }
+
+    /// Resolves when everything that was acknowledged before is durable.
+    ///
+    /// # Errors
+    /// The write error that poisoned the engine.
+    pub async fn sync(&self) -> Result<(), Error> {
+        self.check()?;
+        Ok(self.log.wait_durable(self.log.last_sequence()).await?)
+    }
+
+    /// Begins to end the engine: operations from now on are refused, and its tasks end when what
+    /// they have in hand is done.
+    pub fn stop(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.closing.notify(usize::MAX);
+        self.log.stop();
+        self.pool().stop();
+    }
+
+    /// Makes everything durable, writes a checkpoint, and ends the engine's tasks. Operations that
+    /// are under way end first or are refused.
+    ///
+    /// # Errors
+    /// What kept the last checkpoint from being written; the tasks end all the same, and what was
+    /// acknowledged as durable is in the log.
+    pub async fn close(&self) -> Result<(), Error> {
+        let written = match self.check() {
+            Ok(()) => self.checkpoint().await,
+            Err(Error::Closed) => Ok(()),
+            Err(error) => Err(error),
+        };
+        self.stop();
+        loop {
+            let ended = self.task_ended.listen();
+            if self.tasks.load(Ordering::Acquire) == 0 {
+                return written;
+            }
+            ended.await;
+        }
+    }
+
+    /// The engine's posting task: tells parents of splits that the splitters could not post, and of
+    /// those that a crash left behind.
+    async fn run_posting(self: Arc<Self>) {
+        loop {
+            let reported = self.forest.unposted_reported();
+            let closing = self.closing.listen();
+            if self.check().is_err() {
+                return;
+            }
+            match self.forest.take_unposted() {
+                Some(left) => self.post(left).await,
+                None => drop(futures::future::select(reported, closing).await),
+            }
+        }
+    }
+
+    /// Posts one split. If that cannot be done, the flag stays in the page, and who crosses the
+    /// link next reports it again.
+    async fn post(&self, left: treering_pagefile::PageId) {
+        for _ in 0..POST_TRIES {
+            let relief = self.pool().relief();
+            if self.check().is_err() {
+                return;
+            }
+            match self.forest.post(|id| self.catalog.by_id(id), left, &*self.log) {
+                Ok(Ok(more)) => {
+                    self.forest.post_now(|id| self.catalog.by_id(id), more, &*self.log);
+                    return;
+                }
+                Ok(Err(Blocked::Fetch(pages))) => {
+                    if self.pool().fetch_many(&pages).await.is_err() {
+                        return;
+                    }
+                }
+                Ok(Err(Blocked::Refused(Refusal::Space))) => {
+                    if self.make_space(&mut false).await.is_err() {
+                        return;
+                    }
+                }
+                Ok(Err(Blocked::Refused(_))) => relief.await,
+                Ok(Err(Blocked::Moved)) => {}
+                Err(error) => {
+                    tracing::error!(%error, %left, "a split could not be posted");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Provides room in the page file: grows it, or, if the disk is full, frees what a checkpoint
+    /// can free, once.
+    pub(crate) async fn make_space(&self, checkpointed: &mut bool) -> Result<(), Error> {
+        match self.pool().file().grow().await {
+            Err(error) if error.kind() == FileErrorKind::Full && !*checkpointed => {
+                *checkpointed = true;
+                self.checkpoint().await
+            }
+            other => Ok(other?),
+        }
+    }
+}
+
+/// How often posting a split is tried before it is left to whoever crosses the link next.
+const POST_TRIES: usize = 64;

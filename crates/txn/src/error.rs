@@ -1,0 +1,104 @@
+//! What an operation can come to other than success.
+
+use treering_blink::TreeError;
+use treering_pagefile::{FileError, FileErrorKind};
+
+/// Why an operation of a batch could not be done. The whole batch is left undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Violation {
+    /// Insert, or a precondition that the key is absent: the key is there.
+    KeyExists,
+    /// Update, or a precondition that the key is present: the key is not there.
+    KeyMissing,
+    /// A precondition on the value: the key is there with another one.
+    ValueDiffers,
+}
+
+/// An error of the transaction layer. Cheap to clone.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The condition of one operation does not hold; nothing was changed.
+    #[error("operation {operation} of the batch: {}", describe(*.violation))]
+    Violated {
+        /// The position of the operation in the batch, from 0.
+        operation: usize,
+        /// What does not hold.
+        violation: Violation,
+    },
+    /// A key is longer than pages of this size can hold.
+    #[error("a key of {len} bytes is too long: this database takes at most {max}")]
+    KeyTooLong {
+        /// Bytes of the key.
+        len: usize,
+        /// Bytes that are possible.
+        max: usize,
+    },
+    /// A key and its value together are longer than pages of this size can hold.
+    #[error(
+        "a key and value of {len} bytes together are too long: this database takes at most {max}"
+    )]
+    ValueTooLong {
+        /// Bytes of both.
+        len: usize,
+        /// Bytes that are possible.
+        max: usize,
+    },
+    /// A batch that cannot be applied in one step.
+    #[error("the batch is too large: {what}; commit it in smaller batches or enlarge the cache")]
+    BatchTooLarge {
+        /// Which limit it passes.
+        what: String,
+    },
+    /// A tree's name is empty or too long.
+    #[error("a tree's name has 1 to {max} bytes, not {len}")]
+    TreeName {
+        /// Bytes of the name.
+        len: usize,
+        /// Bytes that are possible.
+        max: usize,
+    },
+    /// The database has been closed.
+    #[error("the database is closed: open it again")]
+    Closed,
+    /// The tree's pages do not lead to the key.
+    #[error(transparent)]
+    Tree(TreeError),
+    /// The disk, the page file or the log.
+    #[error(transparent)]
+    File(FileError),
+}
+
+fn describe(violation: Violation) -> &'static str {
+    match violation {
+        Violation::KeyExists => "the key exists",
+        Violation::KeyMissing => "the key does not exist",
+        Violation::ValueDiffers => "the key has another value",
+    }
+}
+
+impl Error {
+    /// The kind of a file error; `None` for errors that are not the disk's.
+    pub fn file_kind(&self) -> Option<FileErrorKind> {
+        match self {
+            Error::File(error) => Some(error.kind()),
+            _ => None,
+        }
+    }
+}
+
+impl From<FileError> for Error {
+    fn from(error: FileError) -> Self {
+        Error::File(error)
+    }
+}
+
+impl From<TreeError> for Error {
+    fn from(error: TreeError) -> Self {
+        match error {
+            TreeError::File(error) => Error::File(error),
+            lost => Error::Tree(lost),
+        }
+    }
+}

@@ -1,0 +1,421 @@
+//! Opening: the last checkpoint, the log behind it, and a first checkpoint of the new life.
+//!
+//! Replay applies the log's records, in order, in the epoch after the checkpoint's. Nothing is
+//! logged, and no superblock is written before everything is applied: a crash during recovery finds
+//! the old checkpoint and the old log untouched and begins again. The checkpoint that ends it names
+//! a new log with a new incarnation, so that no record of an earlier life is ever taken for one of
+//! this (I6).
+
+use std::any::Any;
+use std::sync::Arc;
+
+use treering_blink::{Blocked, Chunk, Direction, Edit, Epochs, Forest, From, Step, TreeRef};
+use treering_bufpool::{Pool, PoolOptions, Refusal};
+use treering_pagefile::{
+    CheckpointInfo, Disk, FileError, FileErrorKind, Health, PageFile, Presence, Runtime,
+};
+
+use crate::body::{Entry, decode};
+use crate::catalog::{CATALOG, Catalog, NEXT_KEY, decode_tree, encode_tree};
+use crate::create_tree::{catalog_edits, write_empty_root};
+use crate::engine::{Engine, EngineOptions, Parts, Recovery};
+use crate::error::Error;
+use crate::log::{KeptSegment, Log, LogReader, LogStart};
+
+/// Bytes a page when a database is made and nothing is said.
+pub const DEFAULT_PAGE_SIZE: usize = 4096;
+
+/// The epoch of the first life's first changes.
+const FIRST_EPOCH: u64 = 1;
+
+impl Engine {
+    /// Opens the database on `disk`, or makes one; `keep` lives as long as the engine.
+    ///
+    /// # Errors
+    /// There is none and `create` is not set; it is damaged, of another version or page size; the
+    /// disk fails or is full.
+    pub async fn open(
+        disk: Arc<dyn Disk>,
+        runtime: Arc<dyn Runtime>,
+        options: EngineOptions,
+        keep: Box<dyn Any + Send + Sync>,
+    ) -> Result<Arc<Self>, Error> {
+        let health = Arc::new(Health::default());
+        let opening = Opening { disk, runtime, health, options, keep };
+        match PageFile::presence(&opening.disk).await? {
+            Presence::Present => opening.recover().await,
+            Presence::Missing | Presence::Interrupted if opening.options.create => {
+                opening.create().await
+            }
+            Presence::Missing | Presence::Interrupted => Err(Error::File(FileError::new(
+                FileErrorKind::NotADatabase,
+                "there is no database here; create it first, or correct the path",
+            ))),
+        }
+    }
+}
+
+struct Opening {
+    disk: Arc<dyn Disk>,
+    runtime: Arc<dyn Runtime>,
+    health: Arc<Health>,
+    options: EngineOptions,
+    keep: Box<dyn Any + Send + Sync>,
+}
+
+impl Opening {
+    async fn create(self) -> Result<Arc<Engine>, Error> {
+        let page_size = self.options.page_size.unwrap_or(DEFAULT_PAGE_SIZE);
+        let incarnation = self.options.entropy;
+        let (disk, health) = (Arc::clone(&self.disk), Arc::clone(&self.health));
+        let file = PageFile::create(disk, health, page_size, incarnation).await?;
+        let forest = self.forest(file, &[])?;
+        make_root(forest.pool(), CATALOG.id, FIRST_EPOCH).await?;
+        let recovery = Recovery { created: true, ..Recovery::default() };
+        let start = LogStart {
+            incarnation,
+            first_segment: 1,
+            last_sequence: 0,
+            epoch: FIRST_EPOCH,
+            keep: Vec::new(),
+        };
+        self.finish(forest, Catalog::default(), recovery, start).await
+    }
+
+    async fn recover(self) -> Result<Arc<Engine>, Error> {
+        let (disk, health) = (Arc::clone(&self.disk), Arc::clone(&self.health));
+        let opened = PageFile::open(disk, health, self.options.page_size).await?;
+        let checkpoint = opened.checkpoint;
+        let forest = self.forest(opened.file, &opened.entries)?;
+        let mut replay = Replay {
+            stopper: Stopper(Some(Arc::clone(forest.pool()))),
+            forest,
+            catalog: Catalog::default(),
+            epoch: checkpoint.epoch + 1,
+        };
+        self.runtime.spawn(Box::pin(Arc::clone(replay.forest.pool()).run_cleaner()));
+        replay.load_catalog().await?;
+        let (replayed, sequence, last_segment, segments) =
+            replay.run(Arc::clone(&self.disk), checkpoint).await?;
+        if replayed > 0 {
+            tracing::info!(replayed, sequence, "recovered from the log");
+        }
+        let start = LogStart {
+            incarnation: self.options.entropy,
+            first_segment: last_segment + 1,
+            last_sequence: sequence,
+            epoch: replay.epoch,
+            keep: segments,
+        };
+        let recovery = Recovery {
+            created: false,
+            replayed,
+            sequence,
+            damaged_superblock: opened.damaged_superblock,
+        };
+        let Replay { mut stopper, forest, catalog, .. } = replay;
+        stopper.0 = None;
+        self.finish_running(forest, catalog, recovery, start).await
+    }
+
+    fn forest(
+        &self,
+        file: Arc<PageFile>,
+        entries: &[treering_pagefile::MapEntry],
+    ) -> Result<Arc<Forest>, Error> {
+        let frames = (self.options.cache_size / file.page_size() as u64).max(16) as usize;
+        let options = PoolOptions { frames, staging: (frames / 4).clamp(4, 128) };
+        let cache = self.options.cache_size;
+        let pool =
+            Pool::new(file, Arc::clone(&self.health), entries, options).map_err(|source| {
+                FileError::io(format!("reserving {cache} bytes of memory for the cache"), source)
+            })?;
+        Ok(Arc::new(Forest::new(pool)))
+    }
+
+    async fn finish(
+        self,
+        forest: Arc<Forest>,
+        catalog: Catalog,
+        recovery: Recovery,
+        start: LogStart,
+    ) -> Result<Arc<Engine>, Error> {
+        self.runtime.spawn(Box::pin(Arc::clone(forest.pool()).run_cleaner()));
+        self.finish_running(forest, catalog, recovery, start).await
+    }
+
+    /// The new life's log and its first checkpoint.
+    async fn finish_running(
+        self,
+        forest: Arc<Forest>,
+        catalog: Catalog,
+        recovery: Recovery,
+        start: LogStart,
+    ) -> Result<Arc<Engine>, Error> {
+        let mut stopper = Stopper(Some(Arc::clone(forest.pool())));
+        let incarnation = start.incarnation;
+        let (log, _) = Log::create(
+            Arc::clone(&self.disk),
+            Arc::clone(&self.runtime),
+            Arc::clone(&self.health),
+            self.options.log,
+            start,
+        )
+        .await?;
+        stopper.0 = None;
+        let engine = Engine::new(Parts {
+            health: self.health,
+            forest,
+            log,
+            catalog,
+            incarnation,
+            recovery,
+            runtime: self.runtime,
+            keep: self.keep,
+        });
+        let first = engine.checkpoint().await;
+        if first.is_err() {
+            engine.stop();
+        }
+        first.map(|()| engine)
+    }
+}
+
+/// Ends the pool's cleaner if opening does not come to its end.
+struct Stopper(Option<Arc<Pool>>);
+
+impl Drop for Stopper {
+    fn drop(&mut self) {
+        if let Some(pool) = &self.0 {
+            pool.stop();
+        }
+    }
+}
+
+/// Makes an empty tree's root, waiting for what that takes.
+async fn make_root(pool: &Arc<Pool>, tree: u32, epoch: u64) -> Result<TreeRef, Error> {
+    loop {
+        let relief = pool.relief();
+        let refusal = match pool.try_new_page() {
+            Ok(page) => {
+                let root = write_empty_root(&page, tree, pool.page_size());
+                page.publish(epoch);
+                return Ok(TreeRef { id: tree, root });
+            }
+            Err(refusal) => refusal,
+        };
+        wait_for(pool, refusal, relief).await?;
+    }
+}
+
+async fn wait_for(
+    pool: &Pool,
+    refusal: Refusal,
+    relief: event_listener::EventListener,
+) -> Result<(), Error> {
+    match refusal {
+        Refusal::Space => pool.file().grow().await?,
+        Refusal::Staging | Refusal::Frames => relief.await,
+    }
+    Ok(())
+}
+
+/// Recovery under way: one epoch, no log.
+struct Replay {
+    stopper: Stopper,
+    forest: Arc<Forest>,
+    catalog: Catalog,
+    epoch: u64,
+}
+
+/// During replay there is one epoch, and nobody else.
+struct OneEpoch(u64);
+
+impl Epochs for OneEpoch {
+    type Entered<'e> = ();
+
+    fn current(&self) -> u64 {
+        self.0
+    }
+
+    fn try_enter(&self, _epoch: u64) -> Option<()> {
+        Some(())
+    }
+}
+
+impl Replay {
+    /// Reads the catalog as of the checkpoint.
+    async fn load_catalog(&mut self) -> Result<(), Error> {
+        let mut from = Some(From::End);
+        let mut chunk = Chunk::default();
+        while let Some(at) = from {
+            match self.forest.scan(CATALOG, Direction::Forward, &at, true, &mut chunk)? {
+                Step::Fetch(pages) => {
+                    self.forest.pool().fetch_many(&pages).await?;
+                    from = Some(at);
+                }
+                Step::Done(next) => {
+                    for (name, value) in chunk.iter() {
+                        self.add_to_catalog(name, value)?;
+                    }
+                    from = next;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn add_to_catalog(&self, name: &[u8], value: &[u8]) -> Result<(), Error> {
+        if name == NEXT_KEY {
+            let next = value.try_into().map(u32::from_le_bytes).map_err(|_| damaged_catalog())?;
+            self.catalog.set_next_id(next);
+            return Ok(());
+        }
+        let tree = decode_tree(value).ok_or_else(damaged_catalog)?;
+        self.catalog.add(name, tree);
+        Ok(())
+    }
+
+    /// Applies what is in the log behind the checkpoint. Returns how many records that were, the
+    /// last sequence, and the log's segments.
+    async fn run(
+        &mut self,
+        disk: Arc<dyn Disk>,
+        checkpoint: CheckpointInfo,
+    ) -> Result<(u64, u64, u64, Vec<KeptSegment>), Error> {
+        let CheckpointInfo { incarnation, log, sequence, .. } = checkpoint;
+        let mut reader = LogReader::open(disk, incarnation, log, sequence).await?;
+        let (mut replayed, mut last) = (0, sequence);
+        let mut window = Vec::new();
+        let mut bytes = 0;
+        loop {
+            let record = reader.next().await?;
+            let at_end = record.is_none();
+            if let Some(record) = record {
+                replayed += 1;
+                last = record.sequence;
+                bytes += record.body.len();
+                window.push(record);
+            }
+            if at_end || window.len() >= WINDOW || bytes >= WINDOW_BYTES {
+                self.apply(&window).await?;
+                window.clear();
+                bytes = 0;
+            }
+            if at_end {
+                return Ok((replayed, last, reader.last_segment(), reader.segments_in_use()));
+            }
+        }
+    }
+
+    async fn apply(&mut self, records: &[crate::log::Record]) -> Result<(), Error> {
+        let mut entries = Vec::new();
+        for record in records {
+            let decoded = decode(&record.body).ok_or_else(|| {
+                FileError::new(
+                    FileErrorKind::Damaged,
+                    format!("log record {} has a sound checksum but no meaning", record.sequence),
+                )
+            })?;
+            entries.extend(decoded);
+        }
+        self.read_ahead(&entries).await?;
+        for entry in entries {
+            match entry {
+                Entry::Put { tree, key, value } => self.edit(tree, key, Some(value)).await?,
+                Entry::Delete { tree, key } => self.edit(tree, key, None).await?,
+                Entry::CreateTree { tree, name } => self.create_tree(tree, name).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Loads the leaves of many entries at once, level by level, a share of the pool at most.
+    async fn read_ahead(&self, entries: &[Entry<'_>]) -> Result<(), Error> {
+        let pool = self.forest.pool();
+        let at_once = pool.frame_count() / 4;
+        let keys = entries.iter().filter_map(|entry| match *entry {
+            Entry::Put { tree, key, .. } | Entry::Delete { tree, key } => {
+                Some((self.catalog.by_id(tree)?, key))
+            }
+            Entry::CreateTree { .. } => None,
+        });
+        let keys: Vec<_> = keys.take(at_once).collect();
+        let mut value = Vec::new();
+        for _level in 0..u8::MAX {
+            let mut absent = Vec::new();
+            for &(tree, key) in &keys {
+                if let Step::Fetch(pages) = self.forest.get(tree, key, &mut value)? {
+                    absent.extend(pages);
+                }
+            }
+            if absent.is_empty() {
+                break;
+            }
+            absent.sort_unstable();
+            absent.dedup();
+            pool.fetch_many(&absent).await?;
+        }
+        Ok(())
+    }
+
+    async fn edit(&self, tree: u32, key: &[u8], value: Option<&[u8]>) -> Result<(), Error> {
+        let tree = self.catalog.by_id(tree).ok_or_else(|| {
+            FileError::new(
+                FileErrorKind::Damaged,
+                format!("the log changes tree {tree}, which the catalog does not have"),
+            )
+        })?;
+        self.edit_all(tree, &[Edit { index: 0, key, value }]).await
+    }
+
+    async fn edit_all(&self, tree: TreeRef, edits: &[Edit<'_>]) -> Result<(), Error> {
+        let pool = self.forest.pool();
+        loop {
+            let relief = pool.relief();
+            let blocked = match self.try_edit(tree, edits)? {
+                Ok(()) => return Ok(()),
+                Err(blocked) => blocked,
+            };
+            match blocked {
+                Blocked::Fetch(pages) => pool.fetch_many(&pages).await?,
+                Blocked::Refused(refusal) => wait_for(pool, refusal, relief).await?,
+                Blocked::Moved => {}
+            }
+        }
+    }
+
+    fn try_edit(&self, tree: TreeRef, edits: &[Edit<'_>]) -> Result<Result<(), Blocked>, Error> {
+        let keys = edits.iter().map(|edit| (tree, edit.key));
+        let leaves = match self.forest.latch_leaves(keys)? {
+            Ok(leaves) => leaves,
+            Err(blocked) => return Ok(Err(blocked)),
+        };
+        let plan = match leaves.plan(self.epoch, edits) {
+            Ok(plan) => plan,
+            Err(blocked) => return Ok(Err(blocked)),
+        };
+        let split = plan.commit(self.epoch);
+        self.forest.post_now(|id| self.catalog.by_id(id), split, &OneEpoch(self.epoch));
+        Ok(Ok(()))
+    }
+
+    async fn create_tree(&self, id: u32, name: &[u8]) -> Result<(), Error> {
+        let tree = make_root(self.forest.pool(), id, self.epoch).await?;
+        let (next, entry) = ((id + 1).to_le_bytes(), encode_tree(tree));
+        self.edit_all(CATALOG, &catalog_edits(name, &next, &entry)).await?;
+        self.catalog.add(name, tree);
+        Ok(())
+    }
+}
+
+fn damaged_catalog() -> Error {
+    Error::File(FileError::new(
+        FileErrorKind::Damaged,
+        "the catalog of trees has an entry that is none; restore the database from a backup",
+    ))
+}
+
+/// Log records that are replayed together, so that the leaves that they need load together.
+const WINDOW: usize = 1024;
+const WINDOW_BYTES: usize = 1 << 20;

@@ -1,0 +1,216 @@
+//! Engine records: operations that the engine's own tasks bring to an end (I2).
+//!
+//! A user's future may own nothing while it waits, so under pressure it can be refused again and
+//! again. What was refused twice moves here, with its keys and values, into a bounded queue. The
+//! engine's workers may hold pins (within their share, I10) and wait for frames, staging buffers,
+//! log room and disk space, one after the other, until the batch is applied or has failed. The
+//! future only looks at the outcome; dropping it changes nothing.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use event_listener::Event;
+use futures::channel::oneshot;
+use futures::future::select;
+use treering_blink::TreeRef;
+use treering_bufpool::{OwnedPin, Refusal};
+use treering_pagefile::PageId;
+
+use crate::attempt::{Attempt, Outcome};
+use crate::batch::Batch;
+use crate::engine::Engine;
+use crate::error::Error;
+
+/// What an operation came to in the engine's hands.
+pub(crate) type Settled = Result<Outcome, Rejected>;
+
+/// A failure, and the sequence that has to be durable before it may be reported.
+pub(crate) struct Rejected {
+    pub(crate) error: Error,
+    pub(crate) sequence: u64,
+}
+
+impl From<Error> for Rejected {
+    fn from(error: Error) -> Self {
+        Self { error, sequence: 0 }
+    }
+}
+
+enum Record {
+    Apply { batch: Batch, order: Vec<usize>, done: oneshot::Sender<Settled> },
+    CreateTree { name: Vec<u8>, done: oneshot::Sender<Result<(TreeRef, u64), Error>> },
+}
+
+/// The queue of records.
+#[derive(Default)]
+pub(crate) struct Records {
+    queue: Mutex<VecDeque<Record>>,
+    added: Event,
+    room: Event,
+    count: AtomicU64,
+    /// Trees are created one after the other.
+    creating: async_lock::Mutex<()>,
+}
+
+/// Records that wait for a worker; futures beyond that wait for room, owning nothing.
+const QUEUE_MAX: usize = 4096;
+
+impl Records {
+    pub(crate) fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Record>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a record, waiting for room. Everybody who waits is woken when there is some, so it does
+    /// not matter who of them is still being polled (I1).
+    async fn add(&self, engine: &Engine, record: Record) -> Result<(), Error> {
+        loop {
+            let room = self.room.listen();
+            engine.check()?;
+            {
+                let mut queue = self.lock();
+                if queue.len() < QUEUE_MAX {
+                    queue.push_back(record);
+                    break;
+                }
+            }
+            room.await;
+        }
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.added.notify(usize::MAX);
+        // The workers may have ended between the check and the push.
+        if engine.check().is_err() {
+            self.lock().clear();
+        }
+        Ok(())
+    }
+
+    fn take(&self) -> Option<Record> {
+        let mut queue = self.lock();
+        let record = queue.pop_front();
+        if queue.len() == QUEUE_MAX - 1 {
+            self.room.notify(usize::MAX);
+        }
+        record
+    }
+}
+
+impl Engine {
+    /// Hands a batch to the engine's workers and waits for its outcome.
+    pub(crate) async fn apply_as_record(&self, batch: Batch, order: Vec<usize>) -> Settled {
+        let (done, outcome) = oneshot::channel();
+        self.records.add(self, Record::Apply { batch, order, done }).await?;
+        outcome.await.unwrap_or_else(|_| Err(self.ended().into()))
+    }
+
+    /// Has the engine's workers make a tree, if there is none of that name.
+    pub(crate) async fn create_as_record(&self, name: &[u8]) -> Result<(TreeRef, u64), Error> {
+        let (done, outcome) = oneshot::channel();
+        self.records.add(self, Record::CreateTree { name: name.to_vec(), done }).await?;
+        outcome.await.unwrap_or_else(|_| Err(self.ended()))
+    }
+
+    /// Why a record was dropped.
+    fn ended(&self) -> Error {
+        self.check().err().unwrap_or(Error::Closed)
+    }
+
+    /// One of the engine's workers.
+    pub(crate) async fn run_records(self: Arc<Self>) {
+        loop {
+            let added = self.records.added.listen();
+            let closing = self.closing.listen();
+            let poisoned = self.health.listen();
+            if self.check().is_err() {
+                break;
+            }
+            match self.records.take() {
+                Some(Record::Apply { batch, order, done }) => {
+                    let settled = self.see_through(&batch, &order).await;
+                    // The future may be gone: the write stands all the same.
+                    let _ = done.send(settled);
+                }
+                Some(Record::CreateTree { name, done }) => {
+                    let one_at_a_time = self.records.creating.lock().await;
+                    let created = self.create_tree_now(&name).await;
+                    drop(one_at_a_time);
+                    let _ = done.send(created);
+                }
+                None => drop(select(added, select(closing, poisoned)).await),
+            }
+        }
+        self.records.lock().clear();
+        self.records.room.notify(usize::MAX);
+    }
+
+    /// Tries until the batch is applied or fails, waiting for whatever is lacking.
+    async fn see_through(&self, batch: &Batch, order: &[usize]) -> Settled {
+        let mut waiting = Waiting::new(self);
+        loop {
+            waiting.listen();
+            match self.attempt(batch, order) {
+                Attempt::Applied(outcome) => return Ok(outcome),
+                Attempt::Violated { sequence, error } => return Err(Rejected { error, sequence }),
+                Attempt::Failed(error) => return Err(error.into()),
+                lacking => waiting.wait(lacking).await?,
+            }
+        }
+    }
+}
+
+/// What a worker holds and has tried while it waits for what an attempt lacked.
+pub(crate) struct Waiting<'e> {
+    engine: &'e Engine,
+    pins: Vec<OwnedPin>,
+    relief: Option<event_listener::EventListener>,
+    checkpointed: bool,
+}
+
+impl<'e> Waiting<'e> {
+    pub(crate) fn new(engine: &'e Engine) -> Self {
+        Self { engine, pins: Vec::new(), relief: None, checkpointed: false }
+    }
+
+    /// Before each attempt: whatever comes free from now on will be noticed.
+    pub(crate) fn listen(&mut self) {
+        self.relief = Some(self.engine.pool().relief());
+    }
+
+    /// Waits for what the attempt lacked.
+    pub(crate) async fn wait(&mut self, lacking: Attempt) -> Result<(), Error> {
+        self.engine.check()?;
+        match lacking {
+            Attempt::Absent(pages) => self.pin(&pages).await?,
+            Attempt::Refused(Refusal::Space) => {
+                self.engine.make_space(&mut self.checkpointed).await?;
+            }
+            Attempt::Refused(Refusal::Staging | Refusal::Frames) => {
+                if let Some(relief) = self.relief.take() {
+                    relief.await;
+                }
+            }
+            Attempt::NoRoom => self.engine.log.wait_room().await,
+            Attempt::Moved => {}
+            Attempt::Applied(_) | Attempt::Violated { .. } | Attempt::Failed(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Loads pages and keeps them, as far as this worker's share of the pool goes. Beyond it the
+    /// pins so far are given up: they were of the way down, or the leaves will be found again.
+    async fn pin(&mut self, pages: &[PageId]) -> Result<(), Error> {
+        let pool = self.engine.pool();
+        if self.pins.len() + pages.len() > self.engine.limits.record_pins {
+            self.pins.clear();
+        }
+        pool.fetch_many(pages).await?;
+        for &page in pages.iter().take(self.engine.limits.record_pins) {
+            self.pins.extend(pool.fetch_pinned(page).await?);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,302 @@
+//! Checking a whole database while it is in use.
+//!
+//! Level by level, each tree is walked along its right links, on copies of its pages. Each page has
+//! to be sound in itself (the pool has checked its checksum, identity and stamp), each low fence has
+//! to be the high fence on its left, and each child has to be where its parent says. Pages that
+//! are split meanwhile do not disturb this: a page's low fence and the chain to its right stay true
+//! for a copy of its left neighbour. Then every page that exists has to have been reached once, the
+//! space map has to fit the pages, and the log has to be readable up to what is durable.
+//!
+//! It runs as a task of the engine's, since it holds off checkpoints while it reads the log.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use futures::channel::oneshot;
+use treering_blink::{Image, Step, TreeRef, check};
+use treering_bufpool::Read;
+use treering_pagefile::{FileErrorKind, PageId};
+
+use crate::catalog::CATALOG;
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::log::LogReader;
+
+/// What [`Engine::verify`] found.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Report {
+    /// Trees, without the catalog.
+    pub trees: usize,
+    /// Pages that were checked.
+    pub pages: u64,
+    /// Keys in all trees, without the catalog.
+    pub keys: u64,
+    /// Levels of the highest tree.
+    pub height: u8,
+    /// Log records behind the last checkpoint that were read back.
+    pub log_records: u64,
+    /// Whether the space map could be compared: not while pages are written all the time.
+    pub space_checked: bool,
+    /// What is wrong, a line each, naming the place; empty if all is well.
+    pub problems: Vec<String>,
+}
+
+/// Problems are collected up to this many.
+const PROBLEMS_MAX: usize = 1000;
+
+impl Engine {
+    /// Checks the whole database. Writes a checkpoint first.
+    ///
+    /// # Errors
+    /// What keeps it from checking; what is wrong with the database is in the report.
+    pub async fn verify(self: &Arc<Self>) -> Result<Report, Error> {
+        self.checkpoint().await?;
+        let (done, report) = oneshot::channel();
+        let engine = Arc::clone(self);
+        self.spawn(async move {
+            let report = Verifier::new(&engine).run().await;
+            // The future may be gone: then nobody wants to know.
+            let _ = done.send(report);
+        });
+        report.await.unwrap_or(Err(Error::Closed))
+    }
+}
+
+struct Verifier<'e> {
+    engine: &'e Engine,
+    report: Report,
+    reached: HashSet<PageId>,
+}
+
+/// A page of one level, as its parents named it: by its id, with its separator.
+type Children = HashMap<PageId, Vec<u8>>;
+
+impl<'e> Verifier<'e> {
+    fn new(engine: &'e Engine) -> Self {
+        Self { engine, report: Report::default(), reached: HashSet::new() }
+    }
+
+    async fn run(mut self) -> Result<Report, Error> {
+        let existing = self.engine.pool().pages();
+        let trees = self.engine.trees();
+        self.report.trees = trees.len();
+        self.check_tree("the catalog", CATALOG).await?;
+        self.report.keys = 0;
+        for (name, tree) in trees {
+            self.check_tree(&format!("tree {:?}", String::from_utf8_lossy(&name)), tree).await?;
+        }
+        for page in existing {
+            if !self.reached.contains(&page) {
+                self.problem(format!("{page} is in the page map, but in no tree"));
+            }
+        }
+        self.check_space();
+        self.check_log().await?;
+        Ok(self.report)
+    }
+
+    fn problem(&mut self, what: String) {
+        if self.report.problems.len() < PROBLEMS_MAX {
+            self.report.problems.push(what);
+        }
+    }
+
+    async fn check_tree(&mut self, name: &str, tree: TreeRef) -> Result<(), Error> {
+        let Some(root) = self.copy(name, tree.root).await? else { return Ok(()) };
+        let mut level = root.page().level();
+        self.report.height = self.report.height.max(level + 1);
+        let mut first = tree.root;
+        let mut known = Children::from([(tree.root, Vec::new())]);
+        loop {
+            let children = self.check_level(name, tree, level, first, known).await?;
+            let Some((next, below)) = children else { return Ok(()) };
+            if level == 0 {
+                return Ok(());
+            }
+            (first, known, level) = (next, below, level - 1);
+        }
+    }
+
+    /// Walks one level from its left-most page; `known` is what the parents say of it. Returns the
+    /// same for the level below.
+    async fn check_level(
+        &mut self,
+        name: &str,
+        tree: TreeRef,
+        level: u8,
+        first: PageId,
+        mut known: Children,
+    ) -> Result<Option<(PageId, Children)>, Error> {
+        let mut below = Children::new();
+        let mut first_below = None;
+        let mut next = Some(first);
+        let mut expected_low: Vec<u8> = Vec::new();
+        let mut left_unposted = false;
+        while let Some(id) = next {
+            let place = format!("{name}, level {level}, {id}");
+            if !self.reached.insert(id) {
+                self.problem(format!("{place} is reached twice"));
+                return Ok(None);
+            }
+            let Some(image) = self.copy(name, id).await? else { return Ok(None) };
+            let page = image.page();
+            self.report.pages += 1;
+            for fault in check(&page, self.engine.pool().page_size()) {
+                self.problem(format!("{place}: {fault}"));
+            }
+            if page.tree() != tree.id || page.level() != level {
+                self.problem(format!(
+                    "{place} says that it is of tree {}, level {}",
+                    page.tree(),
+                    page.level()
+                ));
+                return Ok(None);
+            }
+            let (mut low, mut high) = (Vec::new(), Vec::new());
+            page.low_into(&mut low);
+            if low != expected_low {
+                self.problem(format!(
+                    "{place}: its low fence \"{}\" is not the high fence \"{}\" on its left",
+                    low.escape_ascii(),
+                    expected_low.escape_ascii()
+                ));
+            }
+            match known.remove(&id) {
+                Some(separator) if separator != low => self.problem(format!(
+                    "{place}: its low fence is \"{}\", and its parent's separator \"{}\"",
+                    low.escape_ascii(),
+                    separator.escape_ascii()
+                )),
+                None if !left_unposted && !self.parent_knows(tree, level, &low, id).await? => {
+                    self.problem(format!("{place} is not in its parent, and not flagged to be"));
+                }
+                _ => {}
+            }
+            if level == 0 {
+                self.report.keys += page.len() as u64;
+            } else {
+                for slot in 0..page.len() {
+                    let mut separator = Vec::new();
+                    page.key_into(slot, &mut separator);
+                    first_below.get_or_insert(page.child(slot));
+                    below.insert(page.child(slot), separator);
+                }
+            }
+            let bounded = page.high_into(&mut high);
+            if bounded != page.right().is_some() {
+                self.problem(format!(
+                    "{place} has {} right link and {} high fence",
+                    if page.right().is_some() { "a" } else { "no" },
+                    if bounded { "a" } else { "no" },
+                ));
+            }
+            left_unposted = page.unposted();
+            expected_low = high;
+            next = page.right();
+        }
+        for (child, separator) in known {
+            self.problem(format!(
+                "{name}, level {level}: {child} at separator \"{}\" is not in the chain of right \
+                 links",
+                separator.escape_ascii()
+            ));
+        }
+        Ok(first_below.map(|first| (first, below)))
+    }
+
+    /// Whether a parent names `child` by now: it may have been told since it was looked at.
+    async fn parent_knows(
+        &self,
+        tree: TreeRef,
+        level: u8,
+        low: &[u8],
+        child: PageId,
+    ) -> Result<bool, Error> {
+        loop {
+            match self.engine.forest.parent_knows(tree, level, low, child)? {
+                Step::Done(knows) => return Ok(knows),
+                Step::Fetch(pages) => self.engine.pool().fetch_many(&pages).await?,
+            }
+        }
+    }
+
+    /// A copy of a page; `None`, with the problem noted, if it is damaged or missing.
+    async fn copy(&mut self, name: &str, id: PageId) -> Result<Option<Image>, Error> {
+        let pool = self.engine.pool();
+        loop {
+            self.engine.health.check()?;
+            match pool.read_page(id, |words| Image::copy_of(words)) {
+                Read::Done(image) => return Ok(Some(image)),
+                Read::Free => {
+                    self.problem(format!("{name}: {id} is linked to and does not exist"));
+                    return Ok(None);
+                }
+                Read::Absent => match pool.fetch(id).await {
+                    Err(error) if error.kind() == FileErrorKind::Damaged => {
+                        self.problem(format!("{name}: {error}"));
+                        return Ok(None);
+                    }
+                    fetched => fetched?,
+                },
+            }
+        }
+    }
+
+    /// Compares the space map with where the pages are, if nothing is written just then.
+    fn check_space(&mut self) {
+        let pool = self.engine.pool();
+        for _ in 0..3 {
+            let before = pool.stats();
+            let extents = pool.extents();
+            let faults = pool.file().check_space(extents.into_iter());
+            let after = pool.stats();
+            if before.writes_in_flight == 0 && before.writes == after.writes {
+                self.report.space_checked = true;
+                for fault in faults {
+                    self.problem(format!("space map: {fault}"));
+                }
+                return;
+            }
+        }
+    }
+
+    /// Reads the log back from the last checkpoint to what is durable.
+    async fn check_log(&mut self) -> Result<(), Error> {
+        let engine = self.engine;
+        let _no_checkpoint = engine.checkpoints.exclusive.lock().await;
+        let Some((position, mut sequence)) = engine.checkpoints.last() else { return Ok(()) };
+        let durable = engine.log.durable_sequence();
+        let disk = Arc::clone(engine.pool().file().disk());
+        let opened = LogReader::open(disk, engine.incarnation, position, sequence).await;
+        let mut reader = match opened {
+            Ok(reader) => reader,
+            Err(error) if error.kind() == FileErrorKind::Damaged => {
+                self.problem(format!("log: {error}"));
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        while sequence < durable && !engine.closed.load(Ordering::Acquire) {
+            match reader.next().await {
+                Ok(Some(record)) => {
+                    sequence = record.sequence;
+                    self.report.log_records += 1;
+                }
+                Ok(None) => {
+                    self.problem(format!(
+                        "log: it ends after record {sequence}, and {durable} was durable"
+                    ));
+                    return Ok(());
+                }
+                Err(error) if error.kind() == FileErrorKind::Damaged => {
+                    self.problem(format!("log: {error}"));
+                    return Ok(());
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}
