@@ -9,6 +9,7 @@
 //! * a reader that begins after it was told of a write sees that write;
 //! * a reader that falls back to the latch gets the truth without validating.
 #![cfg(treering_loom)]
+#![allow(clippy::unwrap_used)]
 // Not every model has a bug planted for it.
 #![cfg_attr(treering_planted_bug, allow(dead_code, unused_imports))]
 

@@ -15,6 +15,7 @@
 //! A model may not spin until somebody waits, or it has no end. It looks *once*, and demands what
 //! must follow in those executions in which the waiters were seen in the queue; loom comes by them.
 #![cfg(treering_loom)]
+#![allow(clippy::unwrap_used)]
 // Not every model has a bug planted for it.
 #![cfg_attr(treering_planted_bug, allow(dead_code, unused_imports))]
 

@@ -7,9 +7,10 @@
 //!   keep one over an `.await`: the compiler refuses it. Latches are taken and released inside one
 //!   poll, and whoever waits for one is a running thread that waits for microseconds.
 //! * **L1 Exclusion.** A writer is alone inside; readers share.
-//! * **L2 Phase-fairness.** A reader that arrives while a writer is inside or waiting goes behind
-//!   exactly one writer: the one inside, else the next to enter if readers are inside. Writers enter
-//!   in the order in which they arrived. When a writer leaves, all waiting readers enter together.
+//! * **L2 Phase-fairness.** A reader that arrives while a writer is inside enters when that one
+//!   leaves. A reader that arrives while readers are inside and writers wait enters after the first
+//!   of these writers and before the second. Writers enter in the order in which they arrived. When a
+//!   writer leaves, all waiting readers enter together.
 //! * **L3 No trace.** `try_read` and `try_write` never wait, and one that fails leaves nothing
 //!   behind: no count, no bit, no ticket that somebody has to serve.
 //! * **L4 Versions.** What an optimistic reader copied is what one moment between two writers looked

@@ -127,8 +127,8 @@ impl PhaseFair {
         WriteGuard { latch: self, not_send: PhantomData }
     }
 
-    /// Enters as the only one if nobody is inside. Never waits, and leaves no trace if it fails:
-    /// the version has not moved then.
+    /// Enters as the only one if nobody is inside and nobody waits. Never waits, and leaves no trace
+    /// if it fails: the version has not moved then.
     #[inline]
     pub fn try_write(&self) -> Option<WriteGuard<'_>> {
         if planted_bug!(TryWriteMovesVersion) {
@@ -217,7 +217,8 @@ impl PhaseFair {
     }
 
     /// Under the queue's mutex: enters (`true`) if nothing of `blocked_by` is set, else sees to it
-    /// that `WAITERS` is.
+    /// that `WAITERS` is. A stale word cannot mislead it: what was loaded is acted upon by
+    /// compare-and-swap, and that `WAITERS` is set can only be news, for the mutex orders its changes.
     fn enter_or_announce(&self, blocked_by: u64, entry: u64) -> bool {
         let mut state = self.state.load(Relaxed);
         loop {

@@ -20,12 +20,11 @@ use std::mem;
 use crate::planted_bug;
 use crate::sync::atomic::AtomicU8;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use crate::sync::{Arc, thread};
+use crate::sync::{Arc, hint, thread};
 
 /// How often a waiter looks before it parks: two to five microseconds of `pause`, which is longer
-/// than a page change and shorter than a trip through the scheduler. In a model waiting is parking;
-/// spinning would only multiply its states.
-const SPINS: usize = if cfg!(treering_loom) { 0 } else { 100 };
+/// than a page change and shorter than a trip through the scheduler.
+const SPINS: usize = 100;
 
 const WAITING: u8 = 0;
 const PARKED: u8 = 1;
@@ -45,11 +44,8 @@ impl Waiter {
 
     /// Returns once granted; everything the leaver did is visible then.
     pub(crate) fn wait(&self) {
-        for _ in 0..SPINS {
-            if self.word.load(Acquire) == GRANTED {
-                return;
-            }
-            crate::sync::hint::spin_loop();
+        if self.spin() {
+            return;
         }
         if self.word.compare_exchange(WAITING, PARKED, Relaxed, Acquire).is_err() {
             return;
@@ -61,6 +57,16 @@ impl Waiter {
                 return;
             }
         }
+    }
+
+    /// Whether it was granted meanwhile. In a model waiting is parking: spinning would only multiply
+    /// its states.
+    fn spin(&self) -> bool {
+        let granted = || {
+            hint::spin_loop();
+            self.word.load(Acquire) == GRANTED
+        };
+        !cfg!(treering_loom) && (0..SPINS).any(|_| granted())
     }
 
     fn grant(&self) {

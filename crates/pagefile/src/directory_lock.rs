@@ -57,8 +57,11 @@ impl DirectoryLock {
 
 impl Drop for DirectoryLock {
     fn drop(&mut self) {
-        // For people who look at the file; the lock itself goes with the descriptor.
+        // For people who look at the file.
         let _ = self.file.set_len(0);
+        // Closing the descriptor would do, but for a child process that is just being started and
+        // holds a copy of it until its `exec`: with that the lock would stay for a moment longer.
+        let _ = flock(&self.file, FlockOperation::Unlock);
     }
 }
 

@@ -1,0 +1,48 @@
+//! `verify` and `checkpoint`.
+
+use crate::args::{DatabaseArgs, EngineArgs};
+use crate::error::{Failure, Verdict};
+use crate::open::{Missing, with_database};
+use crate::output::{Output, grouped, say};
+
+pub(crate) async fn verify(engine: &EngineArgs, args: DatabaseArgs) -> Result<Verdict, Failure> {
+    let report = with_database(engine, &args.database, Missing::Refuse, async |database| {
+        Ok(database.verify().await?)
+    })
+    .await?;
+    let mut out = Output::new();
+    for problem in &report.problems {
+        out.line(problem)?;
+    }
+    let checked = format!(
+        "{} trees, {} keys, {} pages, height {}, {} log records{}",
+        grouped(report.trees as u64),
+        grouped(report.keys),
+        grouped(report.pages),
+        report.height,
+        grouped(report.log_records),
+        if report.space_checked { ", the space map" } else { "" },
+    );
+    let verdict = if report.problems.is_empty() {
+        out.line(format_args!("all is well: {checked}"))?;
+        Verdict::Fine
+    } else {
+        out.line(format_args!("{} problems: {checked}", report.problems.len()))?;
+        Verdict::Wrong
+    };
+    out.finish()?;
+    Ok(verdict)
+}
+
+pub(crate) async fn checkpoint(
+    engine: &EngineArgs,
+    args: DatabaseArgs,
+) -> Result<Verdict, Failure> {
+    let sequence = with_database(engine, &args.database, Missing::Refuse, async |database| {
+        database.checkpoint().await?;
+        Ok(database.stats().sequence)
+    })
+    .await?;
+    say(format_args!("everything up to sequence {} is in the page file", grouped(sequence)))?;
+    Ok(Verdict::Fine)
+}
