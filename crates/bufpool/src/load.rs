@@ -17,6 +17,7 @@ use treering_pagefile::{FileError, FileErrorKind, IoBuf, Lane, Op, PageId, Reque
 use crate::frame::FRESH;
 use crate::pool::{Pool, load_token, lock};
 use crate::table::Place;
+use crate::writeback::stopped;
 
 /// One page on its way into the pool.
 pub(crate) struct Load {
@@ -109,6 +110,8 @@ impl Pool {
                 self.clean_wanted.notify(1);
                 if let Err(error) = self.health.check() {
                     self.fail_waiting(&error);
+                } else if self.stopping.load(Ordering::SeqCst) {
+                    self.fail_waiting(&stopped());
                 }
                 break;
             };

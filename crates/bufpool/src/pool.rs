@@ -99,11 +99,9 @@ impl Pool {
         assert!(options.frames >= 16 && options.staging >= 1, "a pool has at least 16 frames");
         let page_size = file.page_size();
         let memory = Arc::new(FrameMemory::map(page_size, options.frames)?);
-        let (base, len) = memory.range();
-        // SAFETY: the mapping outlives the disk's use of it: every I/O into it holds an `Arc` of
-        // the memory, and the disk is offered it for the lifetime of this engine, whose `PageFile`
-        // (and so the disk) this pool keeps.
-        unsafe { file.disk().register(base, len) };
+        let owner: Arc<dyn std::any::Any + Send + Sync> = Arc::clone(&memory) as _;
+        // SAFETY: the mapping is valid as long as its owner lives.
+        unsafe { file.disk().register(memory.frame(0), page_size * options.frames, owner) };
         let table = PageTable::new();
         let mut bound = 1;
         for entry in entries {

@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 
 use event_listener::EventListener;
 use treering_pagefile::{
-    AlignedBuf, Extent, FileError, IoBuf, Lane, MapEntry, Op, PageId, Request, seal,
+    AlignedBuf, Extent, FileError, FileErrorKind, IoBuf, Lane, MapEntry, Op, PageId, Request, seal,
 };
 
 use crate::frame::{COLD, Frame, WriteInFlight};
@@ -59,10 +59,12 @@ impl Pool {
         }
     }
 
-    /// Ends [`Pool::run_cleaner`].
+    /// Ends [`Pool::run_cleaner`]. Loads that find no frame fail from now on.
     pub fn stop(&self) {
-        self.stopping.store(true, Ordering::Release);
+        self.stopping.store(true, Ordering::SeqCst);
         self.clean_wanted.notify(usize::MAX);
+        // Nobody makes room any more for the loads that wait for it.
+        self.fail_waiting(&stopped());
         self.relief.notify(usize::MAX);
     }
 
@@ -218,7 +220,7 @@ impl Pool {
         let write = lock(&frame.in_flight).take().expect("a write in flight is noted in its frame");
         match result {
             Ok(()) => self.note_written(frame, write),
-            Err(source) => self.write_failed(write, source),
+            Err(source) => self.write_failed(frame, write, source),
         }
         if let Some(buf) = buf.into_owned() {
             lock(&self.staging).push(buf);
@@ -238,7 +240,13 @@ impl Pool {
 
     /// I8: a page that could not be written poisons the engine; what it held is in the log. The
     /// frame's old image stays the page's newest, and no checkpoint will say otherwise.
-    fn write_failed(&self, write: WriteInFlight, source: io::Error) {
+    fn write_failed(&self, frame: &Frame, write: WriteInFlight, source: io::Error) {
+        // What is on disk is stale: the frame must not be emptied for somebody to read that.
+        let clean =
+            frame.dirty_epoch.compare_exchange(0, write.epoch, Ordering::AcqRel, Ordering::Relaxed);
+        if clean.is_ok() {
+            self.dirty.fetch_add(1, Ordering::Relaxed);
+        }
         let name = self.file.disk().describe(self.file.file());
         let doing = format!("writing {} at byte {} of {name}", write.page, write.extent.offset);
         self.health.poison(FileError::io(doing, source));
@@ -249,6 +257,10 @@ impl Pool {
             self.clean_wanted.notify(1);
         }
     }
+}
+
+pub(crate) fn stopped() -> FileError {
+    FileError::new(FileErrorKind::Closed, "the database was closed while a page was to be loaded")
 }
 
 /// Images that go to disk in one submission.

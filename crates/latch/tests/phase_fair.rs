@@ -75,28 +75,41 @@ fn a_panic_inside_releases() {
     assert!(latch.try_write().is_some());
 }
 
+/// Now and then, with the latch held: others run into it and park, on one core as well.
+fn dawdle(round: u64) {
+    if round.is_multiple_of(32) {
+        thread::yield_now();
+    }
+}
+
 /// L1. `pair` is incremented with separate loads and stores, which only exclusion makes exact.
 #[test]
 fn writers_exclude_each_other_and_readers() {
     let latch = PhaseFair::new();
     let pair = [AtomicU64::new(0), AtomicU64::new(0)];
-    let written = AtomicU64::new(0);
+    let (written, refused) = (AtomicU64::new(0), AtomicU64::new(0));
+    let start = Barrier::new(THREADS);
     thread::scope(|s| {
         for thread in 0..THREADS as u64 {
-            let (latch, pair, written) = (&latch, &pair, &written);
+            let (latch, pair, written, refused) = (&latch, &pair, &written, &refused);
+            let start = &start;
             s.spawn(move || {
-                let mut mine = 0;
+                start.wait();
+                let (mut mine, mut no) = (0, 0);
                 for round in 0..ROUNDS {
                     match (round + thread) % 5 {
                         0 => {
                             let _guard = latch.write();
                             bump(pair);
+                            dawdle(round);
                             mine += 1;
                         }
                         1 => {
                             if let Some(_guard) = latch.try_write() {
                                 bump(pair);
                                 mine += 1;
+                            } else {
+                                no += 1;
                             }
                         }
                         2 => {
@@ -106,11 +119,13 @@ fn writers_exclude_each_other_and_readers() {
                         }
                         _ => {
                             let _guard = latch.read();
+                            dawdle(round);
                             assert_eq!(pair[0].load(Relaxed), pair[1].load(Relaxed));
                         }
                     }
                 }
                 written.fetch_add(mine, Relaxed);
+                refused.fetch_add(no, Relaxed);
             });
         }
     });
@@ -118,6 +133,7 @@ fn writers_exclude_each_other_and_readers() {
     assert!(written >= THREADS as u64 * ROUNDS / 5);
     assert_eq!(pair[0].load(Relaxed), written);
     assert_eq!(pair[1].load(Relaxed), written);
+    assert!(refused.into_inner() > 0, "nobody ran into anybody: this tested nothing");
     assert_eq!(latch.waiting(), (0, 0));
 }
 
@@ -140,10 +156,13 @@ fn an_optimistic_reader_never_believes_a_torn_page() {
             .map(|_| {
                 s.spawn(|| {
                     start.wait();
-                    for _ in 0..ROUNDS {
+                    for round in 0..ROUNDS {
                         let _guard = latch.write();
                         let next = page[0].load(Relaxed) + 1;
-                        page.iter().for_each(|word| word.store(next, Relaxed));
+                        let (first, second) = page.split_at(WORDS / 2);
+                        first.iter().for_each(|word| word.store(next, Relaxed));
+                        dawdle(round);
+                        second.iter().for_each(|word| word.store(next, Relaxed));
                     }
                 })
             })

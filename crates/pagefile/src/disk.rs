@@ -13,7 +13,9 @@
 //! Nobody has to poll anything for step 2 to happen: a future that is never polled again delays
 //! neither its own I/O nor anybody else's (I1).
 
+use std::any::Any;
 use std::io;
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 use futures::channel::oneshot;
@@ -117,11 +119,18 @@ pub trait Disk: Send + Sync + 'static {
     }
 
     /// Offers memory that many reads will go to, once, before its first use; a back end may
-    /// register it with the kernel. Failure is not an error.
+    /// register it with the kernel, which pins it, and then keeps `owner` until it is dropped.
+    /// Failure is not an error.
     ///
     /// # Safety
-    /// The memory must stay valid until the disk is dropped.
-    unsafe fn register(&self, _memory: *mut u8, _len: usize) {}
+    /// `memory` must be valid for `len` bytes as long as `owner` lives.
+    unsafe fn register(
+        &self,
+        _memory: NonNull<u8>,
+        _len: usize,
+        _owner: Arc<dyn Any + Send + Sync>,
+    ) {
+    }
 }
 
 /// One request as a future: resolves to the buffer and the result. Dropping it abandons the result

@@ -23,6 +23,8 @@ pub enum FileErrorKind {
     Locked,
     /// There is no room for growth; deletes, checkpoints and a larger disk help (I13).
     Full,
+    /// The engine was closed while this was under way.
+    Closed,
     /// An earlier write or sync failed; the database has to be reopened (I8).
     Poisoned,
 }

@@ -182,9 +182,8 @@ fn registered_memory_is_read_into() {
         let file = filled(&disk, "pages", 64);
         let memory = Arc::new(AlignedBuf::zeroed(64 * BLOCK));
         let start = std::ptr::NonNull::new(memory.as_ptr().cast_mut()).unwrap();
-        // SAFETY: `memory` outlives the disk, which `each` hands over to this closure: it is the
-        // older of the two locals, and every I/O holds a reference to it.
-        unsafe { disk.register(start.as_ptr(), memory.len()) };
+        // SAFETY: the buffer is valid as long as its owner lives.
+        unsafe { disk.register(start, memory.len(), Arc::clone(&memory) as _) };
         let (done, ended) = collector();
         let mut requests = (0..64)
             .map(|at| {

@@ -31,9 +31,10 @@ pub(crate) async fn put(engine: &EngineArgs, args: PairArgs) -> Result<Verdict, 
 
 pub(crate) async fn del(engine: &EngineArgs, args: KeyArgs) -> Result<Verdict, Failure> {
     let key = args.key.as_bytes();
-    let was_there =
-        with_tree(engine, &args.tree, Missing::Refuse, async |_, tree| Ok(tree.delete(key).await?))
-            .await?;
+    let was_there = with_tree(engine, &args.tree, Missing::Refuse, async |_, tree| {
+        Ok(tree.delete(key).await?)
+    })
+    .await?;
     Ok(if was_there { Verdict::Fine } else { not_there(key) })
 }
 

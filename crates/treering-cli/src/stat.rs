@@ -48,7 +48,11 @@ fn lines(database: &Database) -> Vec<Line> {
         line("used_bytes", "  used by pages and the page map", stats.space.used),
         line("map_bytes", "  of that, the page map", stats.space.map),
         line("free_bytes", "  free", stats.space.free),
-        line("pending_release_bytes", "  free after the next checkpoints", stats.space.pending_release),
+        line(
+            "pending_release_bytes",
+            "  free after the next checkpoints",
+            stats.space.pending_release,
+        ),
         line("log_used_bytes", "log in use, bytes", stats.log.used),
         line("log_capacity_bytes", "  at most", stats.log.capacity),
         line("log_segments", "  segments", stats.log.segments as u64),

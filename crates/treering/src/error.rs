@@ -119,6 +119,7 @@ fn file_kind(kind: FileErrorKind) -> ErrorKind {
         FileErrorKind::Locked => ErrorKind::Locked,
         FileErrorKind::Full => ErrorKind::Full,
         FileErrorKind::Poisoned => ErrorKind::Poisoned,
+        FileErrorKind::Closed => ErrorKind::Closed,
         _ => ErrorKind::Io,
     }
 }

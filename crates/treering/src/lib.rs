@@ -36,6 +36,7 @@
 mod batch;
 mod database;
 mod error;
+mod folder;
 mod get;
 mod options;
 mod range;
@@ -56,3 +57,8 @@ pub use treering_pagefile::SpaceStats;
 pub use treering_txn::{Durability, EngineStats as Stats, LogUsage, Recovery, Report};
 pub use value::{Key, Value};
 pub use write::Write;
+
+/// The README's code is compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -13,6 +13,7 @@ use treering_txn::{Durability, Engine, EngineOptions, LogOptions};
 
 use crate::database::Database;
 use crate::error::{Error, ErrorKind};
+use crate::folder;
 use crate::registry::{Entered, Entry};
 
 /// How the disk is reached.
@@ -153,11 +154,7 @@ impl Options {
         entered: Entered,
     ) -> Result<(Arc<Engine>, Arc<Entry>), Error> {
         let entry = entered.entry();
-        if self.create {
-            std::fs::create_dir_all(&path).map_err(|source| {
-                Error::io(format!("creating the folder {}", path.display()), source)
-            })?;
-        }
+        folder::prepare(&path, self.create)?;
         let lock = DirectoryLock::acquire(&path)?;
         let io = match self.io {
             Io::Auto => IoBackend::Auto,

@@ -89,7 +89,7 @@ impl Engine {
     }
 
     fn try_apply(&self, batch: &Batch, order: &[usize]) -> Result<Outcome, Attempt> {
-        self.check().map_err(Attempt::Failed)?;
+        let _entered = self.enter().map_err(Attempt::Failed)?;
         let keys = order.iter().map(|&index| {
             let op = batch.op(index);
             (op.tree, op.key)

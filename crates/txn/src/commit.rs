@@ -73,7 +73,7 @@ impl Engine {
                         break;
                     }
                     match lacking {
-                        Attempt::NoRoom => self.log.wait_room().await,
+                        Attempt::NoRoom => self.room_or_end().await,
                         Attempt::Refused(treering_bufpool::Refusal::Space) => break,
                         _ => relief.await,
                     }
@@ -81,6 +81,15 @@ impl Engine {
             }
         }
         self.apply_as_record(batch, order).await
+    }
+
+    /// Waits for room in the log, or for the engine's end.
+    pub(crate) async fn room_or_end(&self) {
+        let closing = self.closing.listen();
+        if self.check().is_ok() {
+            let room = std::pin::pin!(self.log.wait_room());
+            futures::future::select(room, closing).await;
+        }
     }
 
     fn check_sizes(&self, batch: &Batch) -> Result<(), Error> {

@@ -2,8 +2,8 @@
 
 use std::any::Any;
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use event_listener::Event;
 use treering_blink::{Blocked, Forest, TreeRef, max_key_len, max_record_len};
@@ -105,8 +105,24 @@ pub struct Engine {
     runtime: Arc<dyn Runtime>,
     tasks: AtomicUsize,
     task_ended: Event,
-    /// What has to live as long as the engine: the lock of the directory.
-    _keep: Box<dyn Any + Send + Sync>,
+    /// Attempts that are just being made: see [`Engine::enter`].
+    attempts: AtomicUsize,
+    /// What has to live as long as anything may be written: the lock of the directory.
+    keep: Mutex<Option<Box<dyn Any + Send + Sync>>>,
+    over: AtomicBool,
+    ended: Event,
+}
+
+/// An attempt to change something, counted while it is made.
+pub(crate) struct Entered<'e>(&'e Engine);
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.0.attempts.fetch_sub(1, Ordering::SeqCst);
+        if self.0.closed.load(Ordering::SeqCst) {
+            self.0.task_ended.notify(usize::MAX);
+        }
+    }
 }
 
 /// What [`Engine::new`] puts together.
@@ -162,7 +178,10 @@ impl Engine {
             runtime: parts.runtime,
             tasks: AtomicUsize::new(0),
             task_ended: Event::new(),
-            _keep: parts.keep,
+            attempts: AtomicUsize::new(0),
+            keep: Mutex::new(Some(parts.keep)),
+            over: AtomicBool::new(false),
+            ended: Event::new(),
         });
         engine.spawn(Arc::clone(&engine.log).run());
         engine.spawn(Arc::clone(&engine).run_checkpoints());
@@ -178,7 +197,7 @@ impl Engine {
         struct Running(Arc<Engine>);
         impl Drop for Running {
             fn drop(&mut self) {
-                self.0.tasks.fetch_sub(1, Ordering::AcqRel);
+                self.0.tasks.fetch_sub(1, Ordering::SeqCst);
                 self.0.task_ended.notify(usize::MAX);
             }
         }
@@ -192,8 +211,19 @@ impl Engine {
 
     /// Whether operations may begin: the database is not closed, and nothing has failed (I8).
     pub fn check(&self) -> Result<(), Error> {
-        self.health.check()?;
-        if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(Error::Closed);
+        }
+        Ok(self.health.check()?)
+    }
+
+    /// Begins an attempt to change something: as [`Engine::check`], and as long as the answer
+    /// lives, the engine's end waits for it.
+    pub(crate) fn enter(&self) -> Result<Entered<'_>, Error> {
+        self.attempts.fetch_add(1, Ordering::SeqCst);
+        let entered = Entered(self);
+        self.check()?;
+        Ok(entered)
     }
 
     /// The pool under the trees.
@@ -235,21 +265,25 @@ impl Engine {
     }
 
     /// Begins to end the engine: operations from now on are refused, and its tasks end when what
-    /// they have in hand is done.
-    pub fn stop(&self) {
-        self.closed.store(true, Ordering::Release);
+    /// they have in hand is done. What is buffered is still written. In the end nothing is written
+    /// any more and the directory is free, whoever may still hold the engine.
+    pub fn stop(self: &Arc<Self>) {
+        if self.closed.swap(true, Ordering::SeqCst) {
+            return;
+        }
         self.closing.notify(usize::MAX);
         self.log.stop();
         self.pool().stop();
+        self.runtime.spawn(Box::pin(Arc::clone(self).end()));
     }
 
-    /// Makes everything durable, writes a checkpoint, and ends the engine's tasks. Operations that
-    /// are under way end first or are refused.
+    /// Makes everything durable, writes a checkpoint, and ends the engine. Operations that are
+    /// under way end first or are refused. Resolves when the database can be opened again.
     ///
     /// # Errors
-    /// What kept the last checkpoint from being written; the tasks end all the same, and what was
+    /// What kept the last checkpoint from being written; the engine ends all the same, and what was
     /// acknowledged as durable is in the log.
-    pub async fn close(&self) -> Result<(), Error> {
+    pub async fn close(self: &Arc<Self>) -> Result<(), Error> {
         let written = match self.check() {
             Ok(()) => self.checkpoint().await,
             Err(Error::Closed) => Ok(()),
@@ -257,12 +291,42 @@ impl Engine {
         };
         self.stop();
         loop {
-            let ended = self.task_ended.listen();
-            if self.tasks.load(Ordering::Acquire) == 0 {
-                return written;
+            let ended = self.ended.listen();
+            if self.over.load(Ordering::SeqCst) {
+                return match written {
+                    // Somebody else closed it meanwhile.
+                    Err(Error::Closed) => Ok(()),
+                    written => written,
+                };
             }
             ended.await;
         }
+    }
+
+    /// The last of the engine's tasks: futures that were abandoned may hold the engine for ever, so
+    /// the end does not wait for the last reference.
+    async fn end(self: Arc<Self>) {
+        loop {
+            let ended = self.task_ended.listen();
+            let tasks = self.tasks.load(Ordering::SeqCst);
+            if tasks == 0 && self.attempts.load(Ordering::SeqCst) == 0 {
+                break;
+            }
+            ended.await;
+        }
+        let closed = FileError::new(FileErrorKind::Closed, "the database was closed");
+        self.log.close(closed).await;
+        loop {
+            let relief = self.pool().relief();
+            if self.pool().stats().writes_in_flight == 0 {
+                break;
+            }
+            relief.await;
+        }
+        let keep = self.keep.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(keep);
+        self.over.store(true, Ordering::SeqCst);
+        self.ended.notify(usize::MAX);
     }
 
     /// The engine's posting task: tells parents of splits that the splitters could not post, and of

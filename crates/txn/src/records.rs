@@ -193,7 +193,7 @@ impl<'e> Waiting<'e> {
                     relief.await;
                 }
             }
-            Attempt::NoRoom => self.engine.log.wait_room().await,
+            Attempt::NoRoom => self.engine.room_or_end().await,
             Attempt::Moved => {}
             Attempt::Applied(_) | Attempt::Violated { .. } | Attempt::Failed(_) => {}
         }

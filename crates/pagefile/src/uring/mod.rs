@@ -33,14 +33,17 @@ mod poller;
 mod ring;
 mod watch;
 
+use std::any::Any;
 use std::cell::Cell;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread::{self, JoinHandle};
 
 use futures::task::AtomicWaker;
+use rustix::process::{Resource, getrlimit};
 use tokio::runtime::Handle;
 
 use self::ring::{Reap, Ring};
@@ -76,6 +79,8 @@ struct Shared {
     closing: AtomicBool,
     /// Whether Tokio's reactors may wait for rings at all.
     reactor: bool,
+    /// The memory registered with the lanes.
+    registered: OnceLock<Arc<dyn Any + Send + Sync>>,
     /// Runtimes whose reactor cannot: built without an I/O driver.
     without_io: Mutex<Vec<tokio::runtime::Id>>,
 }
@@ -123,6 +128,7 @@ impl UringDisk {
             event,
             closing: AtomicBool::new(false),
             reactor: options.tokio_reactor,
+            registered: OnceLock::new(),
             without_io: Mutex::default(),
         };
         let (shared, thread) = start(shared)?;
@@ -233,14 +239,20 @@ impl Disk for UringDisk {
         }
     }
 
-    unsafe fn register(&self, memory: *mut u8, len: usize) {
+    unsafe fn register(&self, memory: NonNull<u8>, len: usize, owner: Arc<dyn Any + Send + Sync>) {
+        // A privileged process may lock as much as it likes, and would have the whole region made
+        // resident here. The limit says what the administrator means to be locked.
+        let limit = getrlimit(Resource::Memlock).current.unwrap_or(u64::MAX);
+        if len as u64 > limit || self.shared.registered.set(owner).is_err() {
+            tracing::debug!(len, limit, "no registered buffers: more than RLIMIT_MEMLOCK");
+            return;
+        }
         let mut like: Option<&Ring> = None;
         // The lanes only: write-back goes from staging buffers, and a ring with a single issuer
         // takes registrations from that issuer alone.
         for lane in &self.shared.lanes {
-            // SAFETY: the caller keeps the memory valid until the disk is dropped, and an I/O keeps
-            // its own buffer valid beyond that (I12).
-            match unsafe { lane.ring.register(memory, len, like) } {
+            // SAFETY: the owner is kept until the rings are gone, and keeps the memory valid.
+            match unsafe { lane.ring.register(memory.as_ptr(), len, like) } {
                 Ok(()) => like = Some(&lane.ring),
                 Err(error) => {
                     tracing::debug!(%error, len, "no registered buffers: going on without");

@@ -244,6 +244,28 @@ impl Log {
     }
 }
 
+impl Log {
+    /// Refuses all appends and waits with `error` from now on, and resolves when nothing is on its
+    /// way to the disk any more. Without [`Log::wait_durable`] before it, what is in the buffer is
+    /// lost as in a crash.
+    pub async fn close(&self, error: FileError) {
+        let woken = {
+            let mut state = self.lock();
+            state.poisoned.get_or_insert(error);
+            state.waiters.take_all()
+        };
+        woken.into_iter().for_each(|mut list| list.wake());
+        self.room.notify(usize::MAX);
+        loop {
+            let landed = self.landed.listen();
+            if self.lock().on_its_way.is_none() {
+                return;
+            }
+            landed.await;
+        }
+    }
+}
+
 impl Completion for Log {
     /// The write of the group on its way has ended.
     fn complete(self: Arc<Self>, _token: u64, buf: IoBuf, result: io::Result<()>) {
@@ -251,6 +273,7 @@ impl Completion for Log {
         let Some(group) = state.on_its_way.take() else { return };
         if let Err(error) = result {
             drop(state);
+            self.landed.notify(usize::MAX);
             let name = self.disk.describe(group.file);
             let doing = format!("cannot write {name} at offset {}", group.offset);
             self.poison(FileError::io(doing, error));
@@ -267,6 +290,7 @@ impl Completion for Log {
 
         // The device first, the waiters second: they are many.
         self.launch(sealed);
+        self.landed.notify(usize::MAX);
         woken.wake();
         self.lock().waiters.reuse(woken);
     }

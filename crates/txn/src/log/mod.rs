@@ -167,6 +167,8 @@ pub struct Log {
     room: Event,
     /// The last applier of a closed epoch has finished.
     quiet: Event,
+    /// A write has ended, well or badly.
+    landed: Event,
     /// More than half of the log is used.
     pressure: Event,
     /// There is something to prepare.
@@ -223,6 +225,7 @@ impl Log {
             state: Mutex::new(State::new(segments, options.buffer_size)),
             room: Event::new(),
             quiet: Event::new(),
+            landed: Event::new(),
             pressure: Event::new(),
             work: Event::new(),
             dirty: Event::new(),
