@@ -177,7 +177,25 @@ impl Opening {
         if first.is_err() {
             engine.stop();
         }
-        first.map(|()| engine)
+        first?;
+        hold_replay_slack(engine.pool()).await;
+        Ok(engine)
+    }
+}
+
+/// Sets room aside for the next recovery (I13). A replay changes the pages that the log's commits
+/// changed, for which there was room when they were made; but it may split elsewhere, and so come to
+/// a few pages more. What is held here is not held while a replay runs. Where the disk is full
+/// already, there is none.
+async fn hold_replay_slack(pool: &Pool) {
+    let file = pool.file();
+    let pages = file.space().file / pool.page_size() as u64;
+    let slack = (pages / 32).clamp(2, 8192) as usize;
+    while !file.try_reserve(slack) {
+        if let Err(error) = file.grow().await {
+            tracing::warn!(%error, "no room is set aside for the next recovery");
+            return;
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! Memory registered with a ring, which spares the kernel from pinning pages for each I/O.
+//! Memory and files registered with a ring, which spares the kernel from pinning pages and from
+//! looking files up for each I/O.
 //!
 //! Registered memory counts against RLIMIT_MEMLOCK, so the kernel may refuse; everything works
 //! without it. A registered buffer is at most 1 GiB, so a larger region is registered in pieces, and
@@ -61,6 +62,42 @@ impl Fixed {
 
     pub(super) fn is_registered(&self) -> bool {
         self.len > 0
+    }
+}
+
+/// Files a ring may have registered; those beyond go the ordinary way.
+const FILES_MAX: u32 = 64;
+
+/// The files registered with a ring, each under the index of its place here. A disk keeps its files
+/// open as long as its rings, so a descriptor means the same file all the time.
+#[derive(Debug, Default)]
+pub(super) struct FixedFiles {
+    descriptors: Vec<RawFd>,
+    available: bool,
+}
+
+impl FixedFiles {
+    /// An empty table in the ring, if the kernel makes one.
+    pub(super) fn new(ring: &IoUring) -> Self {
+        let available = ring.submitter().register_files_sparse(FILES_MAX).is_ok();
+        Self { descriptors: Vec::new(), available }
+    }
+
+    /// The index of a file, registered now if it is not yet; `None` if it cannot be.
+    pub(super) fn index_of(&mut self, ring: &IoUring, file: RawFd) -> Option<u32> {
+        if !self.available {
+            return None;
+        }
+        if let Some(index) = self.descriptors.iter().position(|&known| known == file) {
+            return u32::try_from(index).ok();
+        }
+        let next = u32::try_from(self.descriptors.len()).ok().filter(|&next| next < FILES_MAX)?;
+        if ring.submitter().register_files_update(next, &[file]).is_err() {
+            self.available = false;
+            return None;
+        }
+        self.descriptors.push(file);
+        Some(next)
     }
 }
 

@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 
 use io_uring::{cqueue, opcode, squeue, types};
 use slab::Slab;
@@ -66,10 +66,23 @@ impl Operations {
         Some(self.slab.insert(Operation { work, generation: self.generation }))
     }
 
-    /// What to push for the operation in slot `key`.
-    pub(super) fn entry(&self, key: usize, fixed: &Fixed) -> Option<squeue::Entry> {
+    /// What to push for the operation in slot `key`. `index_of` knows registered files.
+    pub(super) fn entry(
+        &self,
+        key: usize,
+        fixed: &Fixed,
+        index_of: impl FnOnce(RawFd) -> Option<u32>,
+    ) -> Option<squeue::Entry> {
         let operation = self.slab.get(key)?;
-        Some(operation.entry(fixed).user_data(operation.user_data(key)))
+        let file = operation.work.file.file.as_raw_fd();
+        let entry = match index_of(file) {
+            // As `types::Fixed` would have it: the index in the place of the descriptor.
+            Some(index) => {
+                operation.entry(types::Fd(index as RawFd), fixed).flags(squeue::Flags::FIXED_FILE)
+            }
+            None => operation.entry(types::Fd(file), fixed),
+        };
+        Some(entry.user_data(operation.user_data(key)))
     }
 
     /// Takes in a CQE. The operation leaves its slot if it is over.
@@ -98,8 +111,7 @@ impl Operation {
         u64::from(self.generation) << 32 | key as u64
     }
 
-    fn entry(&self, fixed: &Fixed) -> squeue::Entry {
-        let fd = types::Fd(self.work.file.file.as_raw_fd());
+    fn entry(&self, fd: types::Fd, fixed: &Fixed) -> squeue::Entry {
         let (ptr, len, offset) = self.work.rest();
         let index = fixed.index_of(ptr, len);
         let len = len as u32;

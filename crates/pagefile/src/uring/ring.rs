@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use io_uring::{IoUring, Probe, cqueue, opcode, types};
 
-use super::fixed::Fixed;
+use super::fixed::{Fixed, FixedFiles};
 use super::operations::{Operations, POLL};
 use crate::work::{self, Finished, Work, lock};
 
@@ -53,9 +53,9 @@ pub(super) struct Ring {
     stuck: AtomicBool,
 }
 
-#[derive(Default)]
 struct Submission {
     fixed: Fixed,
+    files: FixedFiles,
 }
 
 /// How to take the completion side.
@@ -94,9 +94,10 @@ impl Ring {
 
     fn new(ring: IoUring) -> Self {
         let limit = ring.params().cq_entries() as usize - POLLS_MAX;
+        let submission = Submission { fixed: Fixed::default(), files: FixedFiles::new(&ring) };
         Self {
             ring,
-            submission: Mutex::default(),
+            submission: Mutex::new(submission),
             completion: Mutex::default(),
             operations: Mutex::default(),
             limit,
@@ -110,10 +111,10 @@ impl Ring {
     /// Takes over works and hands them to the kernel, in order. Runs no completion. Returns how
     /// many there were.
     pub(super) fn submit(&self, works: impl Iterator<Item = Work>) -> usize {
-        let submission = lock(&self.submission);
+        let mut submission = lock(&self.submission);
         let count = self.accept(works);
         if count > 0 {
-            self.pump_locked(&submission, true);
+            self.pump_locked(&mut submission, true);
         }
         count
     }
@@ -121,9 +122,9 @@ impl Ring {
     /// As [`Ring::submit`], but leaves entering the kernel to the next [`Ring::wait`], except where
     /// the queue overflows.
     pub(super) fn push(&self, works: impl Iterator<Item = Work>) {
-        let submission = lock(&self.submission);
+        let mut submission = lock(&self.submission);
         if self.accept(works) > 0 {
-            self.pump_locked(&submission, false);
+            self.pump_locked(&mut submission, false);
         }
     }
 
@@ -138,10 +139,10 @@ impl Ring {
 
     /// Hands over whatever can be handed over.
     pub(super) fn pump(&self) {
-        self.pump_locked(&lock(&self.submission), true);
+        self.pump_locked(&mut lock(&self.submission), true);
     }
 
-    fn pump_locked(&self, submission: &MutexGuard<'_, Submission>, enter_at_end: bool) {
+    fn pump_locked(&self, submission: &mut MutexGuard<'_, Submission>, enter_at_end: bool) {
         loop {
             let more = self.fill(submission);
             if (more || enter_at_end) && !self.enter() {
@@ -154,13 +155,15 @@ impl Ring {
     }
 
     /// Moves works into the submission queue. Returns whether it is full with more to come.
-    fn fill(&self, submission: &MutexGuard<'_, Submission>) -> bool {
+    fn fill(&self, submission: &mut MutexGuard<'_, Submission>) -> bool {
         // SAFETY: `submission` is locked, and nobody makes a submission queue without it.
         let mut queue = unsafe { self.ring.submission_shared() };
         let mut operations = lock(&self.operations);
         while !queue.is_full() {
             let Some(key) = operations.next(self.limit) else { return false };
-            let Some(entry) = operations.entry(key, &submission.fixed) else { continue };
+            let Submission { fixed, files } = &mut **submission;
+            let index_of = |file| files.index_of(&self.ring, file);
+            let Some(entry) = operations.entry(key, fixed, index_of) else { continue };
             // SAFETY: the slab owns buffer and file until this entry's CQE has been taken out
             // (I12), whatever becomes of the future that asked for it.
             unsafe { queue.push(&entry) }.expect("the submission queue was found not full");

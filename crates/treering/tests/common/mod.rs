@@ -1,0 +1,77 @@
+//! What the tests of the public face share: small databases, and a guard that turns a hang into a
+//! failure.
+
+#![allow(dead_code)] // Each test file uses its part.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use treering::{Database, Io, Options, Tree};
+
+/// Longer than any of these tests takes on a busy machine: whoever waits so long waits for ever.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A folder that goes away with the test, and the database in it.
+pub(crate) struct Home {
+    _folder: tempfile::TempDir,
+    pub(crate) path: PathBuf,
+}
+
+impl Home {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data.tr");
+        Self { _folder: folder, path }
+    }
+}
+
+/// Options with a pool of `frames` pages of `page_size` bytes and a log that is small, too.
+pub(crate) fn tiny(page_size: usize, frames: usize) -> Options {
+    Options::new()
+        .page_size(page_size)
+        .cache_size((page_size * frames) as u64)
+        .log_size(2 << 20)
+        .log_buffer(64 << 10)
+}
+
+pub(crate) fn both_io() -> [Io; 2] {
+    [Io::Uring, Io::Threads]
+}
+
+/// A Tokio runtime with as many threads, on which a hang becomes a failure.
+pub(crate) fn on_tokio<T>(threads: usize, what: &str, test: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build()
+        .unwrap();
+    let done = runtime.block_on(in_time(what, test));
+    // A task that is stuck in a poll would keep a plain drop waiting for ever.
+    runtime.shutdown_background();
+    done
+}
+
+/// Fails the test, saying what hangs, if `test` does not end.
+pub(crate) async fn in_time<T>(what: &str, test: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, test).await {
+        Ok(done) => done,
+        Err(_) => panic!("hangs: {what}"),
+    }
+}
+
+/// All pairs of a tree in order.
+pub(crate) async fn all(tree: &Tree) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut pairs = Vec::new();
+    let mut range = tree.range(..);
+    while let Some(chunk) = range.next_chunk().await.unwrap() {
+        pairs.extend(chunk.iter().map(|(key, value)| (key.to_vec(), value.to_vec())));
+    }
+    pairs
+}
+
+/// Fails unless `verify` finds nothing wrong.
+pub(crate) async fn assert_sound(db: &Database) {
+    let report = db.verify().await.unwrap();
+    assert_eq!(report.problems, Vec::<String>::new());
+}

@@ -1,0 +1,180 @@
+//! What a client was told, and what may therefore be there after a crash.
+//!
+//! The log's order is the order of sequences, and a commit learns its own. So what is recovered up
+//! to sequence S is the model after all commits up to S. Commits that never heard of their outcome
+//! may be there or not; if they are, they have the sequences that nobody else has.
+
+use std::sync::{Arc, Mutex};
+
+use treering_blink::TreeRef;
+use treering_txn::{Durability, Engine, Error};
+
+use super::{Model, Op, apply, batch};
+
+/// Shared by the clients of one engine, and outliving it.
+#[derive(Clone, Default)]
+pub struct Journal(Arc<Mutex<Inner>>);
+
+#[derive(Default)]
+struct Inner {
+    /// Commits whose sequence is known.
+    known: Vec<(u64, Vec<Op>)>,
+    /// Commits that have begun and not ended, by number.
+    open: Vec<(usize, Vec<Op>)>,
+    begun: usize,
+    /// Everything up to this sequence was acknowledged as durable.
+    durable: u64,
+}
+
+impl Journal {
+    /// Commits and notes what came of it.
+    pub async fn commit(
+        &self,
+        engine: &Arc<Engine>,
+        trees: &[TreeRef],
+        ops: &[Op],
+        durability: Durability,
+    ) -> Result<u64, Error> {
+        let number = self.begin(ops);
+        let outcome = engine.commit(batch(trees, ops), durability).await;
+        let mut inner = self.0.lock().unwrap();
+        match outcome {
+            Ok(outcome) => {
+                inner.open.retain(|(open, _)| *open != number);
+                inner.known.push((outcome.sequence, ops.to_vec()));
+                if durability == Durability::Durable {
+                    inner.durable = inner.durable.max(outcome.sequence);
+                }
+                Ok(outcome.sequence)
+            }
+            Err(error) => {
+                // Only a poisoned engine leaves open whether the batch is there.
+                if error.file_kind() != Some(treering_pagefile::FileErrorKind::Poisoned) {
+                    inner.open.retain(|(open, _)| *open != number);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Notes a commit that was made without the journal.
+    pub fn note(&self, sequence: u64, ops: &[Op]) {
+        self.0.lock().unwrap().known.push((sequence, ops.to_vec()));
+    }
+
+    fn begin(&self, ops: &[Op]) -> usize {
+        let mut inner = self.0.lock().unwrap();
+        inner.begun += 1;
+        let number = inner.begun;
+        inner.open.push((number, ops.to_vec()));
+        number
+    }
+
+    /// Notes that everything up to `sequence` was said to be durable.
+    pub fn durable(&self, sequence: u64) {
+        let mut inner = self.0.lock().unwrap();
+        inner.durable = inner.durable.max(sequence);
+    }
+
+    /// The last sequence that was acknowledged as durable.
+    pub fn acknowledged(&self) -> u64 {
+        self.0.lock().unwrap().durable
+    }
+
+    /// What the trees hold after all known commits.
+    pub fn model(&self, trees: usize) -> Model {
+        self.0.lock().unwrap().model(trees, u64::MAX, &[])
+    }
+
+    /// Whether `found` is what a database recovered up to `sequence` may hold; else why not.
+    pub fn judge(&self, found: &Model, sequence: u64) -> Result<(), String> {
+        let inner = self.0.lock().unwrap();
+        if sequence < inner.durable {
+            let durable = inner.durable;
+            return Err(format!("{durable} was acknowledged, {sequence} recovered"));
+        }
+        let none = inner.model(found.len(), sequence, &[]);
+        if *found == none {
+            return Ok(());
+        }
+        // Some of the open commits are there, in some order, at sequences that no other has.
+        let gaps: Vec<u64> = (1..=sequence)
+            .filter(|sequence| inner.known.iter().all(|(known, _)| known != sequence))
+            .collect();
+        let open: Vec<&Vec<Op>> = inner.open.iter().map(|(_, ops)| ops).collect();
+        if inner.place(found, sequence, &gaps, &open, &mut Vec::new()) {
+            return Ok(());
+        }
+        Err(format!(
+            "recovered up to {sequence}, it is the model neither without nor with any of the {} \
+             open commits; {}",
+            open.len(),
+            difference(found, &none)
+        ))
+    }
+
+    /// Forgets what was open and everything beyond `sequence`: the state found is the truth now.
+    pub fn settle(&self, found: &Model, sequence: u64) {
+        let mut inner = self.0.lock().unwrap();
+        let mut ops = Vec::new();
+        for (tree, pairs) in found.iter().enumerate() {
+            ops.extend(pairs.iter().map(|(key, value)| Op::put(tree, key, value)));
+        }
+        inner.known = vec![(sequence, ops)];
+        inner.open.clear();
+        inner.durable = sequence;
+    }
+}
+
+impl Inner {
+    /// The model after the known commits up to `sequence` and these others.
+    fn model(&self, trees: usize, sequence: u64, others: &[(u64, &Vec<Op>)]) -> Model {
+        let known = self.known.iter().map(|(sequence, ops)| (*sequence, ops));
+        let mut commits: Vec<_> =
+            known.chain(others.iter().copied()).filter(|(at, _)| *at <= sequence).collect();
+        commits.sort_by_key(|(at, _)| *at);
+        let mut model = vec![Default::default(); trees];
+        for (_, ops) in commits {
+            // One that changed nothing has the sequence of what it saw, and needs no effect.
+            let _ = apply(&mut model, ops);
+        }
+        model
+    }
+
+    fn place<'i>(
+        &self,
+        found: &Model,
+        sequence: u64,
+        gaps: &[u64],
+        open: &[&'i Vec<Op>],
+        placed: &mut Vec<(u64, &'i Vec<Op>)>,
+    ) -> bool {
+        if !placed.is_empty() && self.model(found.len(), sequence, placed) == *found {
+            return true;
+        }
+        let Some((first, rest)) = open.split_first() else { return false };
+        for &gap in gaps.iter().rev() {
+            if placed.iter().any(|(taken, _)| *taken == gap) {
+                continue;
+            }
+            placed.push((gap, first));
+            if self.place(found, sequence, gaps, rest, placed) {
+                return true;
+            }
+            placed.pop();
+        }
+        self.place(found, sequence, gaps, rest, placed)
+    }
+}
+
+fn difference(found: &Model, expected: &Model) -> String {
+    for (tree, (found, expected)) in found.iter().zip(expected).enumerate() {
+        for key in expected.keys().filter(|key| found.get(*key) != expected.get(*key)) {
+            return format!("tree {tree}, key \"{}\" is lost or differs", key.escape_ascii());
+        }
+        for key in found.keys().filter(|key| !expected.contains_key(*key)) {
+            return format!("tree {tree} has key \"{}\" too many", key.escape_ascii());
+        }
+    }
+    "no difference".to_owned()
+}
