@@ -47,6 +47,21 @@ impl Target<'_> {
     }
 }
 
+/// How far down a descent has come: the page where it goes on, and its level. A page keeps its level
+/// and its low fence, and what it no longer covers is to its right, so a descent may go on there
+/// however long ago that was; and the pages above need not be in memory any more. Without it a
+/// descent needs its whole path in memory at one moment, which in a small pool under load may never
+/// come.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Way(Option<(PageId, u8)>);
+
+impl Way {
+    /// The page where the descent goes on, if it is not the root.
+    pub fn page(self) -> Option<PageId> {
+        self.0.map(|(page, _)| page)
+    }
+}
+
 enum Look<R> {
     Found(R),
     Down(PageId, u8),
@@ -60,17 +75,21 @@ const LOOKS_MAX: usize = 100_000;
 impl Forest {
     /// Goes to the page of `level` that `target` names and returns its id and what `look` made of
     /// it. `on_way` sees each inner page that is passed, with the slot taken. Both closures may run
-    /// several times and on torn pages; what they leave behind from the last run counts.
+    /// several times and on torn pages; what they leave behind from the last run counts. `way` is
+    /// for this target only; it leads to the page that was found, or that has to be fetched.
     pub(crate) fn descend<R>(
         &self,
         tree: TreeRef,
         level: u8,
         target: Target<'_>,
+        way: &mut Way,
         mut on_way: impl FnMut(&Live<'_>, usize),
         mut look: impl FnMut(&Live<'_>) -> R,
     ) -> Result<Step<(PageId, R)>, TreeError> {
-        let mut page = tree.root;
-        let mut expected = None;
+        let (mut page, mut expected) = match way.0 {
+            Some((page, level)) => (page, Some(level)),
+            None => (tree.root, None),
+        };
         for _ in 0..LOOKS_MAX {
             let read = self.pool().read_page(page, |words| {
                 let view = Page::new(words);
@@ -94,7 +113,10 @@ impl Forest {
                 }
             });
             match read {
-                Read::Done(Look::Found(found)) => return Ok(Step::Done((page, found))),
+                Read::Done(Look::Found(found)) => {
+                    way.0 = Some((page, level));
+                    return Ok(Step::Done((page, found)));
+                }
                 Read::Done(Look::Down(child, here)) => {
                     expected = Some(here.saturating_sub(1));
                     page = child;
@@ -105,7 +127,10 @@ impl Forest {
                     }
                     page = right;
                 }
-                Read::Absent => return Ok(Step::Fetch(vec![page])),
+                Read::Absent => {
+                    way.0 = expected.map(|level| (page, level));
+                    return Ok(Step::Fetch(vec![page]));
+                }
                 Read::Done(Look::Lost) | Read::Free => {
                     expected = None;
                     page = tree.root;
@@ -115,7 +140,8 @@ impl Forest {
         Err(TreeError::Lost { tree: tree.id, root: tree.root })
     }
 
-    /// Looks a key up and appends its value to `value`, which is cleared first.
+    /// Looks a key up and appends its value to `value`, which is cleared first. `way` is where the
+    /// last look at this key ended.
     ///
     /// # Errors
     /// When the tree is damaged.
@@ -123,12 +149,14 @@ impl Forest {
         &self,
         tree: TreeRef,
         key: &[u8],
+        way: &mut Way,
         value: &mut Vec<u8>,
     ) -> Result<Step<bool>, TreeError> {
         let step = self.descend(
             tree,
             0,
             Target::At(key),
+            way,
             |_, _| {},
             |leaf| {
                 value.clear();

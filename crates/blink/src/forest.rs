@@ -1,6 +1,6 @@
 //! What all trees of one page file share, and what a tree is known by.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use event_listener::{Event, EventListener};
@@ -34,6 +34,8 @@ pub enum Blocked {
     Refused(Refusal),
     /// A page or the epoch has moved on in between: take the step again.
     Moved,
+    /// More leaves are involved than the caller allows in one step.
+    TooManyLeaves,
 }
 
 impl From<Refusal> for Blocked {
@@ -62,7 +64,7 @@ pub enum TreeError {
 /// The trees of one pool.
 pub struct Forest {
     pool: Arc<Pool>,
-    unposted: Mutex<HashSet<PageId>>,
+    unposted: Mutex<BTreeSet<PageId>>,
     reported: Event,
 }
 
@@ -93,9 +95,7 @@ impl Forest {
     /// Takes a page that was reported, for [`Forest::post`].
     pub fn take_unposted(&self) -> Option<PageId> {
         let mut unposted = self.unposted.lock().unwrap_or_else(PoisonError::into_inner);
-        let page = unposted.iter().next().copied()?;
-        unposted.remove(&page);
-        Some(page)
+        unposted.pop_first()
     }
 
     /// Is woken when a page is reported.

@@ -9,7 +9,7 @@
 use treering_bufpool::ExclusivePage;
 use treering_pagefile::PageId;
 
-use crate::descend::Target;
+use crate::descend::{Target, Way};
 use crate::forest::{Blocked, Forest, Step, TreeError, TreeRef};
 use crate::page::{Page, Position};
 
@@ -22,20 +22,41 @@ pub struct Leaves<'f> {
 }
 
 impl Forest {
-    /// Latches the leaves of the keys, which are sorted by tree and key.
+    /// Latches the leaves of the keys, which are sorted by tree and key: `leaves_max` leaves at most.
+    /// `ways` is for these keys, and empty at first. It makes the step, taken again after what was
+    /// lacking was fetched, go on where it stopped, so that of each key only one page at a time has
+    /// to be in memory; and it never asks for more than about `leaves_max` pages at once, or what
+    /// was fetched for some keys might push out what was fetched for others, again and again.
     ///
     /// # Errors
-    /// A tree is damaged. Inside: pages are not in memory.
+    /// A tree is damaged. Inside: pages are not in memory, or there are too many leaves.
     pub fn latch_leaves<'k>(
         &self,
         keys: impl Iterator<Item = (TreeRef, &'k [u8])> + Clone,
+        ways: &mut Vec<Way>,
+        leaves_max: usize,
     ) -> Result<Result<Leaves<'_>, Blocked>, TreeError> {
-        let mut found = Vec::new();
         let mut absent = Vec::new();
-        for (tree, key) in keys.clone() {
-            match self.descend(tree, 0, Target::At(key), |_, _| {}, |_| ())? {
-                Step::Done((page, ())) => found.push(page),
-                Step::Fetch(pages) => absent.extend(pages),
+        let (mut found, mut last) = (0, None);
+        for (index, (tree, key)) in keys.clone().enumerate() {
+            if index == ways.len() {
+                ways.push(Way::default());
+            }
+            let way = &mut ways[index];
+            match self.descend(tree, 0, Target::At(key), way, |_, _| {}, |_| ())? {
+                Step::Done((page, ())) => {
+                    found += usize::from(last.replace(page) != Some(page));
+                    if found > leaves_max {
+                        return Ok(Err(Blocked::TooManyLeaves));
+                    }
+                }
+                Step::Fetch(pages) => {
+                    absent.extend(pages);
+                    absent.dedup();
+                    if found + absent.len() > leaves_max {
+                        break;
+                    }
+                }
             }
         }
         if !absent.is_empty() {
@@ -44,9 +65,13 @@ impl Forest {
             return Ok(Err(Blocked::Fetch(absent)));
         }
         let mut leaves = Leaves { forest: self, pages: Vec::new(), of_key: Vec::new() };
-        for ((tree, key), page) in keys.zip(found) {
-            if let Err(blocked) = leaves.add(tree, key, page) {
+        for ((tree, key), way) in keys.zip(ways) {
+            let candidate = way.page().unwrap_or(tree.root);
+            if let Err(blocked) = leaves.add(tree, key, candidate) {
                 return Ok(Err(blocked));
+            }
+            if leaves.len() > leaves_max {
+                return Ok(Err(Blocked::TooManyLeaves));
             }
         }
         Ok(Ok(leaves))

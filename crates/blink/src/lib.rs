@@ -34,6 +34,7 @@ mod words;
 pub use apply::{Edit, Plan};
 pub use build::{Image, PageSpec, build};
 pub use check::check;
+pub use descend::Way;
 pub use entries::Entries;
 pub use forest::{Blocked, Forest, Step, TreeError, TreeRef};
 pub use layout::{MAX_PAGE_SIZE, MIN_PAGE_SIZE, is_page_size, max_key_len, max_record_len};

@@ -11,7 +11,7 @@ use treering_bufpool::Read;
 use treering_pagefile::PageId;
 
 use crate::apply::{Edit, Edited, Rebuilt, Reserved, rebuild, record_room};
-use crate::descend::Target;
+use crate::descend::{Target, Way};
 use crate::forest::{Blocked, Forest, Step, TreeError, TreeRef};
 use crate::page::{Page, Position};
 
@@ -81,7 +81,8 @@ impl Forest {
         let Some(tree) = trees(tree) else {
             return Ok(Ok(Vec::new()));
         };
-        let parent = self.descend(tree, level + 1, Target::At(&separator), |_, _| {}, |_| ())?;
+        let (target, mut way) = (Target::At(&separator), Way::default());
+        let parent = self.descend(tree, level + 1, target, &mut way, |_, _| {}, |_| ())?;
         let parent = match parent {
             Step::Done((parent, ())) => parent,
             Step::Fetch(pages) => return Ok(Err(Blocked::Fetch(pages))),
@@ -101,7 +102,8 @@ impl Forest {
         child: PageId,
     ) -> Result<Step<bool>, TreeError> {
         let knows = |page: &crate::descend::Live<'_>| page.child_for(low) == child;
-        let step = self.descend(tree, level + 1, Target::At(low), |_, _| {}, knows)?;
+        let (target, mut way) = (Target::At(low), Way::default());
+        let step = self.descend(tree, level + 1, target, &mut way, |_, _| {}, knows)?;
         Ok(match step {
             Step::Done((_, knows)) => Step::Done(knows),
             Step::Fetch(pages) => Step::Fetch(pages),

@@ -6,7 +6,7 @@
 
 use treering_pagefile::PageId;
 
-use crate::descend::{Live, Target};
+use crate::descend::{Live, Target, Way};
 use crate::forest::{Forest, Step, TreeError, TreeRef};
 use crate::page::Page;
 use crate::words::copy_page;
@@ -113,14 +113,15 @@ impl Chunk {
     }
 }
 
-/// Leaves asked for ahead of a scan.
+/// Leaves asked for ahead of a scan, at most.
 const READ_AHEAD: usize = 16;
 
 impl Forest {
     /// Fills `chunk` with the pairs of the leaf where the scan stands and says where it goes on;
     /// `None`: nowhere. The chunk may be empty although the scan goes on.
     ///
-    /// With `read_ahead`, leaves that come next are asked for when this one is not in memory.
+    /// With `read_ahead`, leaves that come next are asked for when this one is not in memory: a
+    /// share of the pool at most. `way` is where the last look for this chunk ended.
     ///
     /// # Errors
     /// When the tree is damaged.
@@ -130,19 +131,24 @@ impl Forest {
         direction: Direction,
         from: &From,
         read_ahead: bool,
+        way: &mut Way,
         chunk: &mut Chunk,
     ) -> Result<Step<Option<From>>, TreeError> {
+        chunk.clear();
+        if direction == Direction::Backward && matches!(from, From::Past(key) if key.is_empty()) {
+            return Ok(Step::Done(None));
+        }
+        let ahead_max = READ_AHEAD.min(self.pool().frame_count() / 8);
         let mut ahead: Vec<PageId> = Vec::new();
         let target = target(direction, from);
         let on_way = |page: &Live<'_>, slot: usize| {
             ahead.clear();
             if read_ahead && page.level() == 1 {
-                neighbours(page, slot, direction, &mut ahead);
+                neighbours(page, slot, direction, ahead_max, &mut ahead);
             }
         };
-        chunk.clear();
         chunk.leaf.resize(self.pool().page_size() / 8, 0);
-        let step = self.descend(tree, 0, target, on_way, |leaf| {
+        let step = self.descend(tree, 0, target, way, on_way, |leaf| {
             copy_page(leaf.words(), &mut chunk.leaf);
         })?;
         Ok(match step {
@@ -168,14 +174,20 @@ fn target(direction: Direction, from: &From) -> Target<'_> {
     }
 }
 
-fn neighbours(page: &Live<'_>, slot: usize, direction: Direction, out: &mut Vec<PageId>) {
+fn neighbours(
+    page: &Live<'_>,
+    slot: usize,
+    direction: Direction,
+    most: usize,
+    out: &mut Vec<PageId>,
+) {
     match direction {
         Direction::Forward => {
-            let end = page.len().min(slot + 1 + READ_AHEAD);
+            let end = page.len().min(slot + 1 + most);
             out.extend((slot + 1..end).map(|slot| page.child(slot)));
         }
         Direction::Backward => {
-            let start = slot.saturating_sub(READ_AHEAD);
+            let start = slot.saturating_sub(most);
             out.extend((start..slot).rev().map(|slot| page.child(slot)));
         }
     }

@@ -34,6 +34,12 @@ impl Pool {
         None
     }
 
+    /// Whether a frame could be claimed just now.
+    pub(crate) fn has_frame(&self) -> bool {
+        let idle = |frame: &Frame| frame.pins.load(Ordering::SeqCst) == 0 && frame.is_clean();
+        !lock(&self.empty).is_empty() || self.frames.iter().any(idle)
+    }
+
     /// Takes a clean frame's page out of it. The frame stays claimed.
     fn evict(&self, index: u32, frame: &Frame) -> bool {
         if !frame.try_claim() {

@@ -11,6 +11,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 
 use event_listener::EventListener;
 use treering_pagefile::{
@@ -18,6 +19,7 @@ use treering_pagefile::{
 };
 
 use crate::frame::{COLD, Frame, WriteInFlight};
+use crate::guard::Refusal;
 use crate::pool::{Pool, lock, write_token};
 
 /// A sealed image that has no extent yet.
@@ -36,12 +38,37 @@ impl Pool {
         self.relief.listen()
     }
 
+    /// Waits, after a [`Refusal`] of frames or staging buffers, until another try is worth while.
+    /// `relief` is from before that try, and the caller holds no page.
+    ///
+    /// A try that was refused a frame lets go of pages and frames itself, and must not take that for
+    /// somebody else's: it would try again at once, for ever, and keep its thread from whoever could
+    /// help. So for frames, the wait begins here; and as long as there are some, but not enough, it
+    /// only lets others go first.
+    pub async fn wait_for_relief(&self, refusal: Refusal, relief: EventListener) {
+        if refusal != Refusal::Frames {
+            return relief.await;
+        }
+        let relief = self.relief.listen();
+        self.frames_wanted.store(true, Ordering::SeqCst);
+        self.clean_wanted.notify(1);
+        // What came free before the store was not announced.
+        if self.has_frame() {
+            yield_now().await;
+        } else {
+            relief.await;
+        }
+    }
+
     /// Keeps clean frames ahead of demand, until [`Pool::stop`]. Run once, by an engine task.
     pub async fn run_cleaner(self: Arc<Self>) {
-        while !self.stopping.load(Ordering::Acquire) {
+        loop {
             let poisoned = self.health.listen();
             let wanted = self.clean_wanted.listen();
             let relief = self.relief.listen();
+            if self.stopping.load(Ordering::SeqCst) {
+                return;
+            }
             if let Err(error) = self.health.check() {
                 self.fail_waiting(&error);
                 self.relief.notify(usize::MAX);
@@ -70,6 +97,7 @@ impl Pool {
 
     fn cleaning_needed(&self) -> bool {
         self.starving.load(Ordering::SeqCst)
+            || self.frames_wanted.load(Ordering::SeqCst)
             || self.dirty.load(Ordering::Relaxed) > self.dirty_target()
     }
 
@@ -160,7 +188,12 @@ impl Pool {
         let latch = frame.latch.read();
         let image = self.image_latched(index, up_to);
         drop(latch);
-        self.unpin(index);
+        // Not `Pool::unpin`: that would start loads, and a load that finds no frame calls for the
+        // cleaner, which this may be, so that it would keep itself busy. A frame that is dirty or
+        // being written is of no use to a load yet.
+        if frame.unpin() && frame.is_clean() {
+            self.frame_freed();
+        }
         image
     }
 
@@ -265,3 +298,16 @@ pub(crate) fn stopped() -> FileError {
 
 /// Images that go to disk in one submission.
 const WRITE_BATCH: usize = 32;
+
+/// Lets other tasks go first, once.
+async fn yield_now() {
+    let mut yielded = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}

@@ -16,10 +16,12 @@ use crate::error::Failure;
 /// Bytes of a pennysort key.
 pub(crate) const PENNYSORT_KEY_LEN: usize = 10;
 
-/// Records a chunk has at least, if the input has them and they are not large.
+/// A chunk ends when it has this many records.
 const CHUNK_RECORDS: usize = 1024;
 /// A chunk ends when it is this large.
 const CHUNK_BYTES: usize = 1 << 20;
+/// Bytes that are read at once.
+const BUFFER: usize = 1 << 18;
 /// Longer than any record can be: no page has more than 16 MiB.
 const LINE_BYTES_MAX: u64 = 32 << 20;
 
@@ -90,10 +92,11 @@ impl Input {
         give: &mut dyn FnMut(Chunk) -> bool,
     ) -> Result<bool, Failure> {
         let (name, mut line) = (self.name, 1);
-        let mut reader: Box<dyn BufRead> = match self.file {
-            Some(file) => Box::new(BufReader::with_capacity(1 << 18, file)),
+        let source: Box<dyn Read> = match self.file {
+            Some(file) => Box::new(file),
             None => Box::new(io::stdin().lock()),
         };
+        let mut reader = BufReader::with_capacity(BUFFER, source);
         loop {
             let mut chunk = Chunk::new(Arc::clone(&name), line);
             let filled = chunk.fill(&mut reader, format, batch);
@@ -114,17 +117,15 @@ impl Chunk {
         Self { name, first_line, bytes: Vec::new(), records: Vec::new() }
     }
 
-    /// Takes lines until it is full: true. False at the end of the input.
-    fn fill(
+    /// Takes lines until it is full, or the next one might not come for a while: true. False at the
+    /// end of the input.
+    fn fill<R: Read>(
         &mut self,
-        reader: &mut dyn BufRead,
+        reader: &mut BufReader<R>,
         format: Format,
         batch: usize,
     ) -> Result<bool, Failure> {
-        let records = CHUNK_RECORDS.next_multiple_of(batch);
-        while self.len() < records
-            && (self.bytes.len() < CHUNK_BYTES || !self.len().is_multiple_of(batch))
-        {
+        while !self.is_full(batch, reader.buffer()) {
             let start = self.bytes.len();
             let mut limited = Read::take(&mut *reader, LINE_BYTES_MAX);
             let read = limited
@@ -147,6 +148,14 @@ impl Chunk {
             }
         }
         Ok(true)
+    }
+
+    fn is_full(&self, batch: usize, ahead: &[u8]) -> bool {
+        !self.is_empty()
+            && self.len().is_multiple_of(batch)
+            && (self.len() >= CHUNK_RECORDS
+                || self.bytes.len() >= CHUNK_BYTES
+                || !ahead.contains(&b'\n'))
     }
 
     /// The failure of the line behind the last record.
@@ -211,7 +220,7 @@ mod tests {
 
     fn fill(text: &str, format: Format) -> (Chunk, Result<bool, Failure>) {
         let mut chunk = Chunk::new("f".into(), 7);
-        let filled = chunk.fill(&mut text.as_bytes(), format, 1);
+        let filled = chunk.fill(&mut BufReader::new(text.as_bytes()), format, 1);
         (chunk, filled)
     }
 
@@ -226,7 +235,7 @@ mod tests {
             (Format::Tsv, "\t\n", "", ""),
         ] {
             let (chunk, filled) = fill(text, format);
-            assert!(matches!(filled, Ok(false)));
+            assert!(filled.is_ok());
             assert_eq!((chunk.key(0), chunk.value(0)), (key.as_bytes(), value.as_bytes()));
         }
     }
@@ -248,7 +257,7 @@ mod tests {
     fn chunks_hold_whole_batches() {
         let text = "k\n".repeat(5000);
         let mut lens = Vec::new();
-        let mut reader = text.as_bytes();
+        let mut reader = BufReader::with_capacity(100, text.as_bytes());
         loop {
             let mut chunk = Chunk::new("f".into(), 1);
             let more = chunk.fill(&mut reader, Format::Lines, 300).unwrap();
@@ -257,6 +266,6 @@ mod tests {
                 break;
             }
         }
-        assert_eq!(lens, [1200, 1200, 1200, 1200, 200]);
+        assert_eq!(lens, [[300; 16].as_slice(), &[200]].concat());
     }
 }

@@ -53,7 +53,7 @@ pub(crate) async fn run(engine: &EngineArgs, args: LoadArgs) -> Result<Verdict, 
         match loaded.failure {
             None => Ok(loaded),
             Some(failure) => Err(Failure::wrong(format!(
-                "{failure}; {} records were acknowledged before that",
+                "{failure}; records acknowledged before that: {}",
                 grouped(loaded.records)
             ))),
         }

@@ -128,23 +128,21 @@ impl Options {
     pub async fn open(self, path: impl AsRef<Path>) -> Result<Database, Error> {
         let path = path.as_ref().to_path_buf();
         let entered = Entry::enter(&path).await?;
+        let mut given_up = GivenUp(Some(entered.entry()));
         let (sender, receiver) = oneshot::channel();
         let thread = EngineThread::start()
             .map_err(|source| Error::io("starting the engine's thread", source))?;
         let runtime = Arc::new(thread);
-        let durability = self.durability;
         let inside: Arc<dyn Runtime> = Arc::clone(&runtime) as _;
         runtime.spawn(Box::pin(async move {
-            let opened = self.open_on_engine_thread(path, inside, entered).await;
-            if let Err(Ok((engine, _))) = sender.send(opened) {
-                // The future was dropped: nobody will close what was opened.
-                engine.stop();
-            }
+            // If nobody takes it, the database is dropped here or in the channel, which closes it.
+            let _ = sender.send(self.open_on_engine_thread(path, inside, entered).await);
         }));
-        let (engine, entry) = receiver.await.map_err(|_| {
+        let database = receiver.await.map_err(|_| {
             Error::io("opening", std::io::Error::other("the engine's thread has ended"))
         })??;
-        Ok(Database::new(engine, entry, durability))
+        given_up.0 = None;
+        Ok(database)
     }
 
     async fn open_on_engine_thread(
@@ -152,7 +150,7 @@ impl Options {
         path: PathBuf,
         runtime: Arc<dyn Runtime>,
         entered: Entered,
-    ) -> Result<(Arc<Engine>, Arc<Entry>), Error> {
+    ) -> Result<Database, Error> {
         let entry = entered.entry();
         folder::prepare(&path, self.create)?;
         let lock = DirectoryLock::acquire(&path)?;
@@ -179,7 +177,19 @@ impl Options {
         };
         let opened = Engine::open(disk, runtime, options, Box::new((lock, entered))).await;
         let engine = opened.map_err(|error| explain(error.into(), &path))?;
-        Ok((engine, entry))
+        Ok(Database::new(engine, entry, self.durability))
+    }
+}
+
+/// Says, unless the opening succeeds, that whatever it made of the folder is about to end: whoever
+/// opens it next waits for that.
+struct GivenUp(Option<Arc<Entry>>);
+
+impl Drop for GivenUp {
+    fn drop(&mut self) {
+        if let Some(entry) = &self.0 {
+            entry.end();
+        }
     }
 }
 

@@ -302,6 +302,9 @@ async fn storm(Storm { io, page_size, frames, rounds, close }: Storm) {
         tokio::spawn(worker.run(rounds))
     });
     let workers: Vec<_> = workers.collect();
+    //PROBE
+    if std::env::var("PROBE").is_ok() { let db = db.clone(); std::thread::spawn(move || { loop { std::thread::sleep(std::time::Duration::from_secs(1)); let s = db.stats(); eprintln!("seq {} loads {} evict {} writes {} ckpt {} rec {} dirty {}", s.sequence, s.pool.loads, s.pool.evictions, s.pool.writes, s.checkpoints, s.engine_records, s.pool.dirty); } }); }
+    //ENDPROBE
     let over = Arc::new(AtomicBool::new(false));
     let checkpoints = tokio::spawn({
         let (db, over) = (db.clone(), Arc::clone(&over));

@@ -6,7 +6,7 @@
 //! latches are released; parents are told of splits. Up to the append nothing has happened, and from
 //! there on nothing can fail.
 
-use treering_blink::{Blocked, Edit, Epochs, Leaves};
+use treering_blink::{Blocked, Edit, Epochs, Leaves, Way};
 use treering_bufpool::Refusal;
 use treering_pagefile::PageId;
 
@@ -50,6 +50,9 @@ impl From<Blocked> for Attempt {
             Blocked::Fetch(pages) => Attempt::Absent(pages),
             Blocked::Refused(refusal) => Attempt::Refused(refusal),
             Blocked::Moved => Attempt::Moved,
+            Blocked::TooManyLeaves => Attempt::Failed(Error::BatchTooLarge {
+                what: "it touches more leaves than can be changed at once with this cache".into(),
+            }),
         }
     }
 }
@@ -81,30 +84,27 @@ impl Epochs for Log {
 
 impl Engine {
     /// Tries to apply a batch, whose operations are taken in `order` (sorted by tree and key).
-    pub(crate) fn attempt(&self, batch: &Batch, order: &[usize]) -> Attempt {
-        match self.try_apply(batch, order) {
+    /// `ways` remembers how far it came.
+    pub(crate) fn attempt(&self, batch: &Batch, order: &[usize], ways: &mut Vec<Way>) -> Attempt {
+        match self.try_apply(batch, order, ways) {
             Ok(outcome) => Attempt::Applied(outcome),
             Err(attempt) => attempt,
         }
     }
 
-    fn try_apply(&self, batch: &Batch, order: &[usize]) -> Result<Outcome, Attempt> {
+    fn try_apply(
+        &self,
+        batch: &Batch,
+        order: &[usize],
+        ways: &mut Vec<Way>,
+    ) -> Result<Outcome, Attempt> {
         let _entered = self.enter().map_err(Attempt::Failed)?;
         let keys = order.iter().map(|&index| {
             let op = batch.op(index);
             (op.tree, op.key)
         });
-        let leaves = self.forest.latch_leaves(keys);
+        let leaves = self.forest.latch_leaves(keys, ways, self.limits.batch_leaves);
         let leaves = leaves.map_err(|error| Attempt::Failed(error.into()))??;
-        if leaves.len() > self.limits.batch_leaves {
-            return Err(Attempt::Failed(Error::BatchTooLarge {
-                what: format!(
-                    "it touches {} leaves, and at most {} can be changed at once with this cache",
-                    leaves.len(),
-                    self.limits.batch_leaves
-                ),
-            }));
-        }
         let mut decided = Decided::default();
         let decision = decided.decide(batch, order, &leaves);
         let (edits, mut outcome) = match decision {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use treering_blink::TreeRef;
+use treering_bufpool::Refusal;
 
 use crate::attempt::{Attempt, Outcome};
 use crate::batch::Batch;
@@ -56,10 +57,10 @@ impl Engine {
     }
 
     async fn gather_and_apply(&self, batch: Batch, order: Vec<usize>) -> Settled {
-        let mut refusals = 0;
+        let (mut refusals, mut ways) = (0, Vec::new());
         for _ in 0..ROUNDS_MAX {
             let relief = self.pool().relief();
-            match self.attempt(&batch, &order) {
+            match self.attempt(&batch, &order, &mut ways) {
                 Attempt::Applied(outcome) => return Ok(outcome),
                 Attempt::Violated { sequence, error } => return Err(Rejected { error, sequence }),
                 Attempt::Failed(error) => return Err(error.into()),
@@ -74,8 +75,10 @@ impl Engine {
                     }
                     match lacking {
                         Attempt::NoRoom => self.room_or_end().await,
-                        Attempt::Refused(treering_bufpool::Refusal::Space) => break,
-                        _ => relief.await,
+                        Attempt::Refused(refusal) if refusal != Refusal::Space => {
+                            self.pool().wait_for_relief(refusal, relief).await;
+                        }
+                        _ => break,
                     }
                 }
             }

@@ -1,6 +1,6 @@
 //! Making a tree: its root page and its entry in the catalog, in one step like any other change.
 
-use treering_blink::{Edit, PageSpec, TreeRef, build};
+use treering_blink::{Edit, PageSpec, TreeRef, Way, build};
 use treering_bufpool::NewPage;
 use treering_pagefile::PageId;
 
@@ -22,7 +22,7 @@ impl Engine {
         let mut waiting = Waiting::new(self);
         loop {
             waiting.listen();
-            match self.try_create(name, id) {
+            match self.try_create(name, id, &mut waiting.ways) {
                 Ok((tree, sequence)) => {
                     self.catalog.add(name, tree);
                     return Ok((tree, sequence));
@@ -33,16 +33,23 @@ impl Engine {
         }
     }
 
-    fn try_create(&self, name: &[u8], id: u32) -> Result<(TreeRef, u64), Attempt> {
+    fn try_create(
+        &self,
+        name: &[u8],
+        id: u32,
+        ways: &mut Vec<Way>,
+    ) -> Result<(TreeRef, u64), Attempt> {
         self.check().map_err(Attempt::Failed)?;
-        let epoch = self.log.epoch();
         let (root, tree) = self.new_root(id).map_err(Attempt::Refused)?;
         let mut body = Vec::new();
         encode(Entry::CreateTree { tree: id, name }, &mut body);
         let (next, entry) = ((id + 1).to_le_bytes(), encode_tree(tree));
         let edits = catalog_edits(name, &next, &entry);
-        let leaves = self.forest.latch_leaves(edits.iter().map(|edit| (CATALOG, edit.key)));
+        let keys = edits.iter().map(|edit| (CATALOG, edit.key));
+        let leaves = self.forest.latch_leaves(keys, ways, edits.len());
         let leaves = leaves.map_err(|error| Attempt::Failed(error.into()))??;
+        // Under the latches: no later epoch can have touched these leaves.
+        let epoch = self.log.epoch();
         let plan = leaves.plan(epoch, &edits)?;
         let applying = self.log.try_append(epoch, &body)?;
         let sequence = applying.sequence();

@@ -368,8 +368,10 @@ impl Engine {
                         return;
                     }
                 }
-                Ok(Err(Blocked::Refused(_))) => relief.await,
-                Ok(Err(Blocked::Moved)) => {}
+                Ok(Err(Blocked::Refused(refusal))) => {
+                    self.pool().wait_for_relief(refusal, relief).await;
+                }
+                Ok(Err(Blocked::Moved | Blocked::TooManyLeaves)) => {}
                 Err(error) => {
                     tracing::error!(%error, %left, "a split could not be posted");
                     return;

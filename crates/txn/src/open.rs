@@ -9,7 +9,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use treering_blink::{Blocked, Chunk, Direction, Edit, Epochs, Forest, From, Step, TreeRef};
+use treering_blink::{Blocked, Chunk, Direction, Edit, Epochs, Forest, From, Step, TreeRef, Way};
 use treering_bufpool::{Pool, PoolOptions, Refusal};
 use treering_pagefile::{
     CheckpointInfo, Disk, FileError, FileErrorKind, Health, PageFile, Presence, Runtime,
@@ -233,7 +233,7 @@ async fn wait_for(
 ) -> Result<(), Error> {
     match refusal {
         Refusal::Space => pool.file().grow().await?,
-        Refusal::Staging | Refusal::Frames => relief.await,
+        refusal => pool.wait_for_relief(refusal, relief).await,
     }
     Ok(())
 }
@@ -267,7 +267,8 @@ impl Replay {
         let mut from = Some(From::End);
         let mut chunk = Chunk::default();
         while let Some(at) = from {
-            match self.forest.scan(CATALOG, Direction::Forward, &at, true, &mut chunk)? {
+            let way = &mut Way::default();
+            match self.forest.scan(CATALOG, Direction::Forward, &at, true, way, &mut chunk)? {
                 Step::Fetch(pages) => {
                     self.forest.pool().fetch_many(&pages).await?;
                     from = Some(at);
@@ -359,11 +360,12 @@ impl Replay {
             Entry::CreateTree { .. } => None,
         });
         let keys: Vec<_> = keys.take(at_once).collect();
+        let mut ways = vec![Way::default(); keys.len()];
         let mut value = Vec::new();
         for _level in 0..u8::MAX {
             let mut absent = Vec::new();
-            for &(tree, key) in &keys {
-                if let Step::Fetch(pages) = self.forest.get(tree, key, &mut value)? {
+            for (&(tree, key), way) in keys.iter().zip(&mut ways) {
+                if let Step::Fetch(pages) = self.forest.get(tree, key, way, &mut value)? {
                     absent.extend(pages);
                 }
             }
@@ -389,23 +391,29 @@ impl Replay {
 
     async fn edit_all(&self, tree: TreeRef, edits: &[Edit<'_>]) -> Result<(), Error> {
         let pool = self.forest.pool();
+        let mut ways = Vec::new();
         loop {
             let relief = pool.relief();
-            let blocked = match self.try_edit(tree, edits)? {
+            let blocked = match self.try_edit(tree, edits, &mut ways)? {
                 Ok(()) => return Ok(()),
                 Err(blocked) => blocked,
             };
             match blocked {
                 Blocked::Fetch(pages) => pool.fetch_many(&pages).await?,
                 Blocked::Refused(refusal) => wait_for(pool, refusal, relief).await?,
-                Blocked::Moved => {}
+                Blocked::Moved | Blocked::TooManyLeaves => {}
             }
         }
     }
 
-    fn try_edit(&self, tree: TreeRef, edits: &[Edit<'_>]) -> Result<Result<(), Blocked>, Error> {
+    fn try_edit(
+        &self,
+        tree: TreeRef,
+        edits: &[Edit<'_>],
+        ways: &mut Vec<Way>,
+    ) -> Result<Result<(), Blocked>, Error> {
         let keys = edits.iter().map(|edit| (tree, edit.key));
-        let leaves = match self.forest.latch_leaves(keys)? {
+        let leaves = match self.forest.latch_leaves(keys, ways, edits.len())? {
             Ok(leaves) => leaves,
             Err(blocked) => return Ok(Err(blocked)),
         };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use treering_blink::{Chunk, Direction, From, Step, TreeRef};
+use treering_blink::{Chunk, Direction, From, Step, TreeRef, Way};
 
 use crate::engine::Engine;
 use crate::error::Error;
@@ -20,7 +20,7 @@ impl Engine {
         value: &mut Vec<u8>,
     ) -> Result<Option<bool>, Error> {
         self.check()?;
-        match self.forest.get(tree, key, value)? {
+        match self.forest.get(tree, key, &mut Way::default(), value)? {
             Step::Done(found) => Ok(Some(found)),
             Step::Fetch(_) => Ok(None),
         }
@@ -31,10 +31,10 @@ impl Engine {
     /// # Errors
     /// As [`Engine::get_now`], and a failed or damaged read.
     pub async fn get(self: Arc<Self>, tree: TreeRef, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        let mut value = Vec::new();
+        let (mut value, mut way) = (Vec::new(), Way::default());
         loop {
             self.check()?;
-            match self.forest.get(tree, key, &mut value)? {
+            match self.forest.get(tree, key, &mut way, &mut value)? {
                 Step::Done(found) => return Ok(found.then_some(value)),
                 Step::Fetch(pages) => self.pool().fetch_many(&pages).await?,
             }
@@ -51,6 +51,7 @@ impl Engine {
         keys: &[Vec<u8>],
     ) -> Result<Vec<Option<Vec<u8>>>, Error> {
         let mut values = vec![None; keys.len()];
+        let mut ways = vec![Way::default(); keys.len()];
         let mut open: Vec<usize> = (0..keys.len()).collect();
         let mut value = Vec::new();
         while !open.is_empty() {
@@ -64,7 +65,7 @@ impl Engine {
                     still_open.push(index);
                     continue;
                 }
-                match self.forest.get(tree, &keys[index], &mut value)? {
+                match self.forest.get(tree, &keys[index], &mut ways[index], &mut value)? {
                     Step::Done(found) => values[index] = found.then(|| value.clone()),
                     Step::Fetch(pages) => {
                         absent.extend(pages);
@@ -91,9 +92,10 @@ impl Engine {
         from: From,
         mut chunk: Chunk,
     ) -> Result<(Chunk, Option<From>), Error> {
+        let mut way = Way::default();
         loop {
             self.check()?;
-            match self.forest.scan(tree, direction, &from, true, &mut chunk)? {
+            match self.forest.scan(tree, direction, &from, true, &mut way, &mut chunk)? {
                 Step::Done(next) => return Ok((chunk, next)),
                 Step::Fetch(pages) => self.pool().fetch_many(&pages).await?,
             }
@@ -112,7 +114,7 @@ impl Engine {
         chunk: &mut Chunk,
     ) -> Result<Option<Option<From>>, Error> {
         self.check()?;
-        match self.forest.scan(tree, direction, from, true, chunk)? {
+        match self.forest.scan(tree, direction, from, true, &mut Way::default(), chunk)? {
             Step::Done(next) => Ok(Some(next)),
             Step::Fetch(_) => Ok(None),
         }

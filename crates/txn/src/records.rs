@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use event_listener::Event;
 use futures::channel::oneshot;
 use futures::future::select;
-use treering_blink::TreeRef;
+use treering_blink::{TreeRef, Way};
 use treering_bufpool::{OwnedPin, Refusal};
 use treering_pagefile::PageId;
 
@@ -152,7 +152,7 @@ impl Engine {
         let mut waiting = Waiting::new(self);
         loop {
             waiting.listen();
-            match self.attempt(batch, order) {
+            match self.attempt(batch, order, &mut waiting.ways) {
                 Attempt::Applied(outcome) => return Ok(outcome),
                 Attempt::Violated { sequence, error } => return Err(Rejected { error, sequence }),
                 Attempt::Failed(error) => return Err(error.into()),
@@ -165,14 +165,17 @@ impl Engine {
 /// What a worker holds and has tried while it waits for what an attempt lacked.
 pub(crate) struct Waiting<'e> {
     engine: &'e Engine,
-    pins: Vec<OwnedPin>,
+    /// How far the descents to its keys have come.
+    pub(crate) ways: Vec<Way>,
+    /// Pages that they lead to.
+    pins: Vec<(PageId, OwnedPin)>,
     relief: Option<event_listener::EventListener>,
     checkpointed: bool,
 }
 
 impl<'e> Waiting<'e> {
     pub(crate) fn new(engine: &'e Engine) -> Self {
-        Self { engine, pins: Vec::new(), relief: None, checkpointed: false }
+        Self { engine, ways: Vec::new(), pins: Vec::new(), relief: None, checkpointed: false }
     }
 
     /// Before each attempt: whatever comes free from now on will be noticed.
@@ -188,9 +191,9 @@ impl<'e> Waiting<'e> {
             Attempt::Refused(Refusal::Space) => {
                 self.engine.make_space(&mut self.checkpointed).await?;
             }
-            Attempt::Refused(Refusal::Staging | Refusal::Frames) => {
+            Attempt::Refused(refusal) => {
                 if let Some(relief) = self.relief.take() {
-                    relief.await;
+                    self.engine.pool().wait_for_relief(refusal, relief).await;
                 }
             }
             Attempt::NoRoom => self.engine.room_or_end().await,
@@ -200,16 +203,20 @@ impl<'e> Waiting<'e> {
         Ok(())
     }
 
-    /// Loads pages and keeps them, as far as this worker's share of the pool goes. Beyond it the
-    /// pins so far are given up: they were of the way down, or the leaves will be found again.
+    /// Loads pages and keeps them, as far as this worker's share of the pool goes. Of those so far it
+    /// keeps what the descents still lead to: the leaves that were found, not the pages above them.
     async fn pin(&mut self, pages: &[PageId]) -> Result<(), Error> {
         let pool = self.engine.pool();
-        if self.pins.len() + pages.len() > self.engine.limits.record_pins {
-            self.pins.clear();
-        }
+        let ways = &self.ways;
+        self.pins.retain(|(page, _)| ways.iter().any(|way| way.page() == Some(*page)));
         pool.fetch_many(pages).await?;
-        for &page in pages.iter().take(self.engine.limits.record_pins) {
-            self.pins.extend(pool.fetch_pinned(page).await?);
+        for &page in pages {
+            if self.pins.len() == self.engine.limits.record_pins {
+                break;
+            }
+            if let Some(pin) = pool.fetch_pinned(page).await? {
+                self.pins.push((page, pin));
+            }
         }
         Ok(())
     }

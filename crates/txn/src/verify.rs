@@ -87,11 +87,7 @@ impl<'e> Verifier<'e> {
         for (name, tree) in trees {
             self.check_tree(&format!("tree {:?}", String::from_utf8_lossy(&name)), tree).await?;
         }
-        for page in existing {
-            if !self.reached.contains(&page) {
-                self.problem(format!("{page} is in the page map, but in no tree"));
-            }
-        }
+        self.check_reached(&existing);
         self.check_space();
         self.check_log().await?;
         Ok(self.report)
@@ -100,6 +96,25 @@ impl<'e> Verifier<'e> {
     fn problem(&mut self, what: String) {
         if self.report.problems.len() < PROBLEMS_MAX {
             self.report.problems.push(what);
+        }
+    }
+
+    /// Every page that exists is in a tree. Where the trees are damaged, they are not to blame.
+    fn check_reached(&mut self, existing: &[PageId]) {
+        let lost: Vec<_> =
+            existing.iter().filter(|page| !self.reached.contains(page)).copied().collect();
+        match lost.len() {
+            0 => {}
+            count if !self.report.problems.is_empty() => self.problem(format!(
+                "{count} pages in the page map were not reached, the first is {}: if the damage \
+                 above is not on the way to them, they are in no tree",
+                lost[0]
+            )),
+            _ => {
+                for page in lost {
+                    self.problem(format!("{page} is in the page map, but in no tree"));
+                }
+            }
         }
     }
 
@@ -140,7 +155,14 @@ impl<'e> Verifier<'e> {
                 self.problem(format!("{place} is reached twice"));
                 return Ok(None);
             }
-            let Some(image) = self.copy(name, id).await? else { return Ok(None) };
+            let Some(image) = self.copy(name, id).await? else {
+                // Its right link is lost: the walk goes on at the next page that the parents know.
+                known.remove(&id);
+                let beyond = known.iter().filter(|(_, separator)| **separator > expected_low);
+                let Some((page, low)) = beyond.min_by(|a, b| a.1.cmp(b.1)) else { break };
+                (next, expected_low) = (Some(*page), low.clone());
+                continue;
+            };
             let page = image.page();
             self.report.pages += 1;
             for fault in check(&page, self.engine.pool().page_size()) {

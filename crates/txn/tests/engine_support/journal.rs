@@ -15,7 +15,7 @@ use super::{Model, Op, apply, batch};
 #[derive(Clone, Default)]
 pub struct Journal(Arc<Mutex<Inner>>);
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Inner {
     /// Commits whose sequence is known.
     known: Vec<(u64, Vec<Op>)>,
@@ -55,6 +55,11 @@ impl Journal {
                 Err(error)
             }
         }
+    }
+
+    /// A copy that goes its own way.
+    pub fn fork(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.0.lock().unwrap().clone())))
     }
 
     /// Notes a commit that was made without the journal.

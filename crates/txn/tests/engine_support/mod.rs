@@ -4,6 +4,7 @@
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
 
 pub mod journal;
+pub mod workload;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -192,9 +193,7 @@ pub fn op(rng: &mut Rng, trees: usize, model: &Model) -> Op {
     let tree = rng.below(trees);
     // Half of the time a key that is there, if there is any.
     let key = match model[tree].len() {
-        len if len > 0 && rng.chance(40) => {
-            model[tree].keys().nth(rng.below(len)).unwrap().clone()
-        }
+        len if len > 0 && rng.chance(40) => model[tree].keys().nth(rng.below(len)).unwrap().clone(),
         _ => key(rng),
     };
     let kind = match rng.below(100) {
