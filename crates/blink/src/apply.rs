@@ -217,7 +217,8 @@ pub(crate) fn rebuild<'f>(
     let links = new.iter().map(|page| (Some(page.id()), true)).collect();
     link(&mut parts, links, old_link);
     let lefts = std::iter::once(page.page()).chain(new.iter().map(NewPage::id));
-    let unposted = lefts.take(new.len()).collect();
+    // The last part has the link to the old right sibling, which may not be posted either.
+    let unposted = lefts.take(new.len() + usize::from(old_link.1)).collect();
     let mut images = parts.into_iter().map(|part| part.image);
     let own = images.next().expect("a page's entries make at least one page");
     Ok(Rebuilt { own, new: new.into_iter().zip(images).collect(), unposted })

@@ -131,6 +131,10 @@ impl<'f> Leaves<'f> {
 
     /// Whether `candidate` lies to the right of `last`, as its low fence shows. Pages of a level
     /// never change places, so it still does when it is latched.
+    ///
+    /// No latch is waited for: the candidate may turn out to lie to the left, where somebody may
+    /// hold it and wait for `last` (I11). When in doubt the answer is no, and the right link leads
+    /// there, too.
     fn lies_beyond(&self, last: &ExclusivePage<'_>, candidate: PageId) -> bool {
         if candidate == last.page() || self.pages.iter().any(|(_, held)| held.page() == candidate) {
             return false;
@@ -140,13 +144,12 @@ impl<'f> Leaves<'f> {
             return false;
         }
         let mut low = Vec::new();
-        let read = self.forest.pool().read_page(candidate, |words| {
-            low.clear();
+        let is_leaf = self.forest.pool().glance(candidate, |words| {
             let view = Page::new(words);
             view.low_into(&mut low);
             view.is_leaf()
         });
-        matches!(read, treering_bufpool::Read::Done(true)) && low >= high
+        is_leaf == Some(true) && low >= high
     }
 
     /// Looks up key number `index`, and appends its value to `value`.

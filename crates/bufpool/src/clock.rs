@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use treering_pagefile::PageId;
 
-use crate::frame::{COLD, Frame};
+use crate::frame::{COLD, FRESH, Frame};
 use crate::pool::{Pool, lock};
 use crate::table::Place;
 
@@ -15,17 +15,20 @@ impl Pool {
         if let Some(index) = lock(&self.empty).pop() {
             return Some(index);
         }
-        // A frame is warm for two rounds at most, so the third finds whatever can be had.
-        for _ in 0..3 * self.frames.len() {
+        // A frame that can be had is warm for one round at most, so the second finds it.
+        for _ in 0..2 * self.frames.len() {
             let index = self.hand.fetch_add(1, Ordering::Relaxed) % self.frames.len();
             let frame = &self.frames[index];
             if frame.pins.load(Ordering::SeqCst) != 0 || !frame.is_clean() {
                 continue;
             }
-            let warmth = frame.warmth.load(Ordering::Relaxed);
-            if warmth != COLD {
-                frame.warmth.store(warmth - 1, Ordering::Relaxed);
-                continue;
+            match frame.warmth.load(Ordering::Relaxed) {
+                COLD => {}
+                FRESH => continue,
+                warmth => {
+                    frame.cool(warmth);
+                    continue;
+                }
             }
             if self.evict(index as u32, frame) {
                 return Some(index as u32);
@@ -36,13 +39,21 @@ impl Pool {
 
     /// Whether a frame could be claimed just now.
     pub(crate) fn has_frame(&self) -> bool {
-        let idle = |frame: &Frame| frame.pins.load(Ordering::SeqCst) == 0 && frame.is_clean();
+        let idle = |frame: &Frame| {
+            let fresh = frame.warmth.load(Ordering::Relaxed) == FRESH;
+            frame.pins.load(Ordering::SeqCst) == 0 && frame.is_clean() && !fresh
+        };
         !lock(&self.empty).is_empty() || self.frames.iter().any(idle)
     }
 
     /// Takes a clean frame's page out of it. The frame stays claimed.
     fn evict(&self, index: u32, frame: &Frame) -> bool {
         if !frame.try_claim() {
+            return false;
+        }
+        if frame.warmth.load(Ordering::Relaxed) == FRESH {
+            // Another page has been loaded since the hand looked.
+            frame.unclaim();
             return false;
         }
         // Now nobody can pin it, and whoever had it latched was pinned. The latch is taken for its

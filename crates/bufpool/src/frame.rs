@@ -10,8 +10,8 @@ use treering_pagefile::{Extent, PageId};
 /// into a new page.
 pub(crate) const CLAIMED: u32 = 1 << 31;
 
-/// How warm the clock found the page. `FRESH` (just loaded, perhaps not yet seen by who asked for
-/// it) outlives one more round of the hand than `REFERENCED`.
+/// How warm the clock found the page. A `FRESH` page was loaded for somebody who has not seen it
+/// yet: it is no victim until somebody has, or its grace is over (see `load.rs`).
 pub(crate) const COLD: u8 = 0;
 pub(crate) const REFERENCED: u8 = 1;
 pub(crate) const FRESH: u8 = 2;
@@ -109,11 +109,20 @@ impl Frame {
         self.dirty_epoch.load(Ordering::SeqCst) == 0 && !self.writing.load(Ordering::SeqCst)
     }
 
+    /// Notes that somebody has seen the page; true if nobody had since it was loaded.
     #[inline]
-    pub(crate) fn touch(&self) {
-        // A load first: most touches find the bit set and leave the cache line shared.
-        if self.warmth.load(Ordering::Relaxed) == COLD {
-            self.warmth.store(REFERENCED, Ordering::Relaxed);
+    pub(crate) fn touch(&self) -> bool {
+        // A load first: most touches find it so and leave the cache line shared.
+        if self.warmth.load(Ordering::Relaxed) == REFERENCED {
+            return false;
         }
+        self.warmth.swap(REFERENCED, Ordering::Relaxed) == FRESH
+    }
+
+    /// The clock's hand passes: the frame is less warm than `warmth`, if it still was that warm.
+    pub(crate) fn cool(&self, warmth: u8) {
+        let (order, cooler) = (Ordering::Relaxed, warmth - 1);
+        // If that fails, somebody has just touched or loaded the page.
+        let _ = self.warmth.compare_exchange(warmth, cooler, order, order);
     }
 }

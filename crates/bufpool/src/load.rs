@@ -3,6 +3,13 @@
 //! A [`Fetch`] puts its page into the queue unless it is there already; everybody who wants the same
 //! page shares one [`Load`]. Whoever can provide a frame (a fetch, a completion, an unpin) starts
 //! the loads at the head of the queue, so no future has to be polled for a load to go on (I10).
+//!
+//! Loads must not outrun those who wait for them: in a pool with fewer frames than there are tasks,
+//! a page would be evicted for the next load before its own waiter has been polled, which then asks
+//! for it again, and nearly all reads would be in vain. So a page that was loaded for somebody is no
+//! victim until somebody has looked at it, and loads start only while at most half of the frames are
+//! being loaded or hold such pages. Who asked may never look (I1): then the page's grace ends, which
+//! the cleaner sees to.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
@@ -14,7 +21,8 @@ use std::task::{Context, Poll, Waker};
 
 use treering_pagefile::{FileError, FileErrorKind, IoBuf, Lane, Op, PageId, Request, verify};
 
-use crate::frame::FRESH;
+use crate::frame::{FRESH, REFERENCED};
+use crate::guard::OwnedPin;
 use crate::pool::{Pool, load_token, lock};
 use crate::table::Place;
 use crate::writeback::stopped;
@@ -74,6 +82,26 @@ impl Pool {
         Ok(())
     }
 
+    /// Loads a page and pins it; for engine tasks, which may hold pins across awaits within the
+    /// credits that they took (I10).
+    ///
+    /// # Errors
+    /// When the page cannot be read or is damaged. `Ok(None)`: there is no such page.
+    pub async fn fetch_pinned(
+        self: &Arc<Self>,
+        page: PageId,
+    ) -> Result<Option<OwnedPin>, FileError> {
+        loop {
+            if let Some(pin) = self.try_pin_owned(page) {
+                return Ok(Some(pin));
+            }
+            if self.table.place(page) == Place::Free {
+                return Ok(None);
+            }
+            self.fetch(page).await?;
+        }
+    }
+
     /// Asks for pages that will be wanted soon, without waiting for them. Those that would have to
     /// wait for a frame are left out.
     pub fn prefetch(&self, pages: &[PageId]) {
@@ -101,11 +129,14 @@ impl Pool {
                     break;
                 }
             }
-            let claimed = self.claim_frame().or_else(|| {
-                self.starving.store(true, Ordering::SeqCst);
-                // A frame that came free between the first look and the store was not offered.
-                self.claim_frame()
-            });
+            let claim = || {
+                self.claim_frame().or_else(|| {
+                    self.starving.store(true, Ordering::SeqCst);
+                    // A frame that came free between the first look and the store was not offered.
+                    self.claim_frame()
+                })
+            };
+            let claimed = if self.is_crowded() { None } else { claim() };
             let Some(index) = claimed else {
                 self.clean_wanted.notify(1);
                 if let Err(error) = self.health.check() {
@@ -123,6 +154,42 @@ impl Pool {
         }
     }
 
+    /// Whether loads have to wait until some pages have been seen; [`Pool::seen`] goes on with them.
+    fn is_crowded(&self) -> bool {
+        let most = self.frames.len() / 2;
+        if self.unseen.load(Ordering::SeqCst) < most {
+            return false;
+        }
+        self.crowded.store(true, Ordering::SeqCst);
+        // Pages that were seen between the first look and the store did not start the loads.
+        self.unseen.load(Ordering::SeqCst) >= most
+    }
+
+    /// So many pages have been seen, or will not be waited for any longer.
+    pub(crate) fn seen(&self, count: usize) {
+        self.unseen.fetch_sub(count, Ordering::SeqCst);
+        self.frame_freed();
+    }
+
+    /// The pages that nobody has seen yet.
+    pub(crate) fn unseen_pages(&self) -> Vec<(u32, PageId)> {
+        let frames = self.frames.iter().enumerate();
+        let fresh = frames.filter(|(_, frame)| frame.warmth.load(Ordering::SeqCst) == FRESH);
+        fresh.map(|(index, frame)| (index as u32, frame.page())).collect()
+    }
+
+    /// Ends the grace of those that still nobody has seen.
+    pub(crate) fn end_grace(&self, pages: &[(u32, PageId)]) {
+        let mut count = 0;
+        for &(index, page) in pages {
+            let frame = &self.frames[index as usize];
+            count += usize::from(frame.page() == page && frame.touch());
+        }
+        if count > 0 {
+            self.seen(count);
+        }
+    }
+
     /// I8: nothing makes room any more, so whoever waits for it is told.
     pub(crate) fn fail_waiting(&self, error: &FileError) {
         let failed: Vec<_> = {
@@ -135,23 +202,32 @@ impl Pool {
         }
     }
 
+    /// A claimed frame is of no use after all.
+    fn give_back(&self, index: u32) {
+        lock(&self.empty).push(index);
+        if self.frames_wanted.swap(false, Ordering::SeqCst) {
+            self.relief.notify(usize::MAX);
+        }
+    }
+
     /// Gives the claimed frame `index` to the load at the head of the queue.
     fn load_into(&self, index: u32, requests: &mut Vec<Request>) {
         let Some(load) = lock(&self.loads).waiting.pop_front() else {
-            lock(&self.empty).push(index);
+            self.give_back(index);
             return;
         };
         let place = self.table.place(load.page);
         let Place::Disk(extent) = place else {
             // The page was freed while it waited: whoever wanted it descends again.
             lock(&self.loads).by_page.remove(&load.page);
-            lock(&self.empty).push(index);
+            self.give_back(index);
             load.finish(Ok(()));
             return;
         };
         let changed = self.table.change(load.page, place, Place::Loading(index));
         assert!(changed, "only its one load moves {} from disk", load.page);
         let frame = &self.frames[index as usize];
+        self.unseen.fetch_add(1, Ordering::SeqCst);
         frame.set_page(load.page);
         frame.set_extent(Some(extent));
         let owner: Arc<dyn std::any::Any + Send + Sync> = Arc::clone(&self.memory) as _;
@@ -179,29 +255,37 @@ impl Pool {
             Ok(()) => Place::Resident(index),
             Err(_) => Place::Disk(extent),
         };
-        if outcome.is_ok() {
-            frame.warmth.store(FRESH, Ordering::Relaxed);
-        } else {
-            frame.set_page(PageId::NONE);
-        }
-        if outcome.is_ok() {
-            // Before the word says so: whoever sees the page resident can pin it.
-            frame.unclaim();
-        }
-        let load = {
+        let (load, waited_for) = {
             // Together, so that `want` never sees a page loading without its load.
             let mut queue = lock(&self.loads);
+            let load = queue.by_page.remove(&page);
+            let waited_for = load.as_ref().is_some_and(|load| Arc::strong_count(load) > 1);
+            if outcome.is_ok() {
+                let warmth = if waited_for { FRESH } else { REFERENCED };
+                frame.warmth.store(warmth, Ordering::SeqCst);
+                // Before the word says so: whoever sees the page resident can pin it.
+                frame.unclaim();
+            } else {
+                frame.set_page(PageId::NONE);
+            }
             let changed = self.table.change(page, Place::Loading(index), next);
             assert!(changed, "only its one load moves {page} on");
-            queue.by_page.remove(&page)
+            (load, waited_for)
         };
+        let unseen = outcome.is_ok() && waited_for;
         if outcome.is_err() {
-            lock(&self.empty).push(index);
+            self.give_back(index);
         }
         if let Some(load) = load {
             load.finish(outcome);
         }
-        self.frame_freed();
+        if !unseen {
+            self.seen(1);
+        } else if self.crowded.load(Ordering::SeqCst) {
+            // Its grace begins. Either this sees that a load waits, or the cleaner, which is told
+            // after `crowded` is set, sees that the page is fresh.
+            self.clean_wanted.notify(1);
+        }
     }
 
     /// I7: checksum, identity and stamp.

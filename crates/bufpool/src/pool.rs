@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use event_listener::Event;
 use treering_pagefile::{
-    AlignedBuf, Completion, FileError, Health, IoBuf, MapEntry, PageFile, PageId,
+    AlignedBuf, Completion, Health, IoBuf, MapEntry, PageFile, PageId,
 };
 
 use crate::frame::Frame;
@@ -68,6 +68,10 @@ pub struct Pool {
     pub(crate) loads: Mutex<LoadQueue>,
     /// A load waits for a frame, so whoever frees one starts it.
     pub(crate) starving: AtomicBool,
+    /// Frames that are being loaded, or hold a page that nobody has seen since it was loaded.
+    pub(crate) unseen: AtomicUsize,
+    /// A load waits until there are fewer of them.
+    pub(crate) crowded: AtomicBool,
     /// Somebody was refused a frame for a new page, so whoever frees one says so.
     pub(crate) frames_wanted: AtomicBool,
     pub(crate) staging: Mutex<Vec<AlignedBuf>>,
@@ -121,6 +125,8 @@ impl Pool {
             hand: AtomicUsize::new(0),
             loads: Mutex::default(),
             starving: AtomicBool::new(false),
+            unseen: AtomicUsize::new(0),
+            crowded: AtomicBool::new(false),
             frames_wanted: AtomicBool::new(false),
             staging: Mutex::new(
                 (0..options.staging).map(|_| AlignedBuf::zeroed(page_size)).collect(),
@@ -172,11 +178,25 @@ impl Pool {
             }
             let result = look(self.memory.words(index as usize));
             if frame.latch.validate(version) {
-                frame.touch();
+                self.touch(frame);
                 return Read::Done(result);
             }
         }
         self.read_latched(page, look)
+    }
+
+    /// One optimistic look at a page, which never waits, whatever latches the caller holds. `None`:
+    /// the page is not resident, or somebody was changing it.
+    pub fn glance<R>(&self, page: PageId, look: impl FnOnce(&[Word]) -> R) -> Option<R> {
+        let place = self.table.place(page);
+        let Place::Resident(index) = place else { return None };
+        let frame = &self.frames[index as usize];
+        let version = frame.latch.optimistic()?;
+        if self.table.place(page) != place {
+            return None;
+        }
+        let result = look(self.memory.words(index as usize));
+        frame.latch.validate(version).then_some(result)
     }
 
     #[cold]
@@ -214,7 +234,7 @@ impl Pool {
             self.unpin(index);
             return None;
         }
-        frame.touch();
+        self.touch(frame);
         Some(index)
     }
 
@@ -231,28 +251,17 @@ impl Pool {
             self.frames_wanted.store(false, Ordering::SeqCst);
             self.relief.notify(usize::MAX);
         }
-        if self.starving.load(Ordering::SeqCst) {
+        let crowded =
+            || self.crowded.load(Ordering::SeqCst) && self.crowded.swap(false, Ordering::SeqCst);
+        if self.starving.load(Ordering::SeqCst) || crowded() {
             self.start_loads();
         }
     }
 
-    /// Loads a page and pins it; for engine tasks, which may hold pins across awaits within the
-    /// credits that they took (I10).
-    ///
-    /// # Errors
-    /// When the page cannot be read or is damaged. `Ok(None)`: there is no such page.
-    pub async fn fetch_pinned(
-        self: &Arc<Self>,
-        page: PageId,
-    ) -> Result<Option<OwnedPin>, FileError> {
-        loop {
-            if let Some(pin) = self.try_pin_owned(page) {
-                return Ok(Some(pin));
-            }
-            if self.table.place(page) == Place::Free {
-                return Ok(None);
-            }
-            self.fetch(page).await?;
+    #[inline]
+    fn touch(&self, frame: &Frame) {
+        if frame.touch() {
+            self.seen(1);
         }
     }
 

@@ -12,10 +12,12 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
+use std::time::Duration;
 
 use event_listener::EventListener;
+use futures::future::{Either, select};
 use treering_pagefile::{
-    AlignedBuf, Extent, FileError, FileErrorKind, IoBuf, Lane, MapEntry, Op, PageId, Request, seal,
+    AlignedBuf, Extent, FileError, FileErrorKind, IoBuf, Lane, MapEntry, Op, PageId, Request, Runtime, seal,
 };
 
 use crate::frame::{COLD, Frame, WriteInFlight};
@@ -45,23 +47,38 @@ impl Pool {
     /// somebody else's: it would try again at once, for ever, and keep its thread from whoever could
     /// help. So for frames, the wait begins here; and as long as there are some, but not enough, it
     /// only lets others go first.
-    pub async fn wait_for_relief(&self, refusal: Refusal, relief: EventListener) {
-        if refusal != Refusal::Frames {
-            return relief.await;
+    ///
+    /// # Errors
+    /// When nothing will come free any more: the engine is poisoned, or the pool has been stopped.
+    pub async fn wait_for_relief(
+        &self,
+        refusal: Refusal,
+        mut relief: EventListener,
+    ) -> Result<(), FileError> {
+        let mut at_once = false;
+        if refusal == Refusal::Frames {
+            relief = self.relief.listen();
+            self.frames_wanted.store(true, Ordering::SeqCst);
+            self.clean_wanted.notify(1);
+            // What came free before the store was not announced.
+            at_once = self.has_frame();
         }
-        let relief = self.relief.listen();
-        self.frames_wanted.store(true, Ordering::SeqCst);
-        self.clean_wanted.notify(1);
-        // What came free before the store was not announced.
-        if self.has_frame() {
+        self.health.check()?;
+        if self.stopping.load(Ordering::SeqCst) {
+            return Err(stopped());
+        }
+        if at_once {
             yield_now().await;
         } else {
             relief.await;
         }
+        Ok(())
     }
 
-    /// Keeps clean frames ahead of demand, until [`Pool::stop`]. Run once, by an engine task.
-    pub async fn run_cleaner(self: Arc<Self>) {
+    /// Keeps clean frames ahead of demand, and ends the grace of loaded pages that nobody looks at,
+    /// until [`Pool::stop`]. Run once, by an engine task.
+    pub async fn run_cleaner(self: Arc<Self>, runtime: Arc<dyn Runtime>) {
+        let mut grace = None;
         loop {
             let poisoned = self.health.listen();
             let wanted = self.clean_wanted.listen();
@@ -74,14 +91,26 @@ impl Pool {
                 self.relief.notify(usize::MAX);
                 return;
             }
-            if !self.cleaning_needed() {
-                futures::future::select(poisoned, wanted).await;
+            let needed = self.cleaning_needed();
+            if !needed && !self.crowded.load(Ordering::SeqCst) {
+                grace = None;
+                select(poisoned, wanted).await;
                 continue;
             }
-            if self.clean_some() == 0 {
-                // Everything dirty is pinned or on its way, or staging is used up: an ended write,
-                // or whoever misses a frame next, moves it on.
-                futures::future::select(relief, wanted).await;
+            if needed && self.clean_some() > 0 {
+                continue;
+            }
+            // Everything dirty is pinned or on its way, or staging is used up: an ended write, or
+            // whoever misses a frame next, moves it on.
+            let moved = select(relief, wanted);
+            let (pages, over) =
+                grace.get_or_insert_with(|| (self.unseen_pages(), runtime.sleep(GRACE)));
+            if pages.is_empty() {
+                grace = None;
+                moved.await;
+            } else if let Either::Right(_) = select(moved, over).await {
+                self.end_grace(pages);
+                grace = None;
             }
         }
     }
@@ -204,6 +233,11 @@ impl Pool {
         if epoch == 0 || epoch > up_to || frame.writing.swap(true, Ordering::AcqRel) {
             return None;
         }
+        // Others may hold the shared latch, too, and have made an image since the first look.
+        if frame.dirty_epoch.load(Ordering::Acquire) != epoch {
+            frame.writing.store(false, Ordering::SeqCst);
+            return None;
+        }
         let Some(mut buf) = lock(&self.staging).pop() else {
             frame.writing.store(false, Ordering::Release);
             return None;
@@ -251,15 +285,20 @@ impl Pool {
     pub(crate) fn finish_write(&self, index: u32, buf: IoBuf, result: io::Result<()>) {
         let frame = &self.frames[index as usize];
         let write = lock(&frame.in_flight).take().expect("a write in flight is noted in its frame");
+        let written = result.is_ok();
         match result {
             Ok(()) => self.note_written(frame, write),
-            Err(source) => self.write_failed(frame, write, source),
+            Err(source) => self.write_failed(write, source),
         }
         if let Some(buf) = buf.into_owned() {
             lock(&self.staging).push(buf);
         }
         self.writes_in_flight[write.epoch as usize & 1].fetch_sub(1, Ordering::AcqRel);
-        frame.writing.store(false, Ordering::SeqCst);
+        if written {
+            // After a failure it stays set: what is on disk is stale, and a frame that counts as
+            // being written is never emptied for somebody to read that.
+            frame.writing.store(false, Ordering::SeqCst);
+        }
         self.relief.notify(usize::MAX);
         self.frame_freed();
     }
@@ -273,13 +312,7 @@ impl Pool {
 
     /// I8: a page that could not be written poisons the engine; what it held is in the log. The
     /// frame's old image stays the page's newest, and no checkpoint will say otherwise.
-    fn write_failed(&self, frame: &Frame, write: WriteInFlight, source: io::Error) {
-        // What is on disk is stale: the frame must not be emptied for somebody to read that.
-        let clean =
-            frame.dirty_epoch.compare_exchange(0, write.epoch, Ordering::AcqRel, Ordering::Relaxed);
-        if clean.is_ok() {
-            self.dirty.fetch_add(1, Ordering::Relaxed);
-        }
+    fn write_failed(&self, write: WriteInFlight, source: io::Error) {
         let name = self.file.disk().describe(self.file.file());
         let doing = format!("writing {} at byte {} of {name}", write.page, write.extent.offset);
         self.health.poison(FileError::io(doing, source));
@@ -298,6 +331,8 @@ pub(crate) fn stopped() -> FileError {
 
 /// Images that go to disk in one submission.
 const WRITE_BATCH: usize = 32;
+/// How long a page that was loaded waits to be looked at while others wait for its frame.
+const GRACE: Duration = Duration::from_millis(1);
 
 /// Lets other tasks go first, once.
 async fn yield_now() {

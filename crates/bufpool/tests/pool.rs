@@ -47,7 +47,8 @@ fn setup(seed: u64, frames: usize, pages: u64) -> Setup {
             Pool::new(opened.file, health, &opened.entries, options).unwrap()
         })
         .unwrap();
-    sim.runtime().spawn(Box::pin(Arc::clone(&pool).run_cleaner()));
+    let runtime = sim.runtime();
+    runtime.spawn(Box::pin(Arc::clone(&pool).run_cleaner(sim.runtime())));
     Setup { sim, disk, pool }
 }
 

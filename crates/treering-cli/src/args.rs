@@ -170,7 +170,7 @@ pub(crate) struct FindArgs {
     #[arg(long)]
     pub(crate) values: bool,
     /// How many tasks look keys up at the same time
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = at_least_one)]
     pub(crate) tasks: usize,
 }
 

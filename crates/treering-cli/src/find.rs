@@ -13,8 +13,9 @@ use crate::input::Input;
 use crate::open::{Missing, with_tree};
 use crate::output::{bytes_bar, say};
 
-/// Keys that are looked up together.
-const KEYS_AT_ONCE: usize = 256;
+/// Keys that are looked up together: with all tasks, enough to keep a disk busy, and few enough that
+/// a small cache holds their pages.
+const KEYS_AT_ONCE: usize = 32;
 
 #[derive(Default)]
 struct Counts {

@@ -78,7 +78,7 @@ impl Input {
     pub(crate) fn total_bytes(inputs: &[Self]) -> Option<u64> {
         let len = |input: &Self| {
             let data = input.file.as_ref()?.metadata().ok()?;
-            data.is_file().then(|| data.len())
+            data.is_file().then_some(data.len())
         };
         inputs.iter().map(len).sum()
     }

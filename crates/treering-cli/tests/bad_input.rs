@@ -1,5 +1,7 @@
 //! Bad input gets one clear sentence, the right exit code, and loses nothing.
 
+#![allow(clippy::unwrap_used, reason = "a failure in a test is to panic")]
+
 mod common;
 
 use std::fs::{self, OpenOptions};

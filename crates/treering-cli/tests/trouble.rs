@@ -1,5 +1,7 @@
 //! Trouble that is nobody's fault: a kill, a full disk, a folder that cannot be written.
 
+#![allow(clippy::unwrap_used, reason = "a failure in a test is to panic")]
+
 mod common;
 
 use std::fs;
@@ -128,12 +130,9 @@ fn a_disk_too_small_for_a_new_database_says_so() {
 #[test]
 fn a_read_only_folder_is_refused_with_its_name() {
     let place = Place::new();
-    let refused = |folder: &str| {
-        for command in ["get", "put"] {
-            let args = [command, folder, "k"].into_iter().chain((command == "put").then_some("v"));
-            let error = place.run_args(args).failed(1);
-            assert!(error.contains(folder), "{error}");
-        }
+    let refused = |command: &str, folder: &str| {
+        let error = place.run(command).failed(1);
+        assert!(error.contains(folder), "{error}");
     };
     place.run("put db k v").fine();
     // Permissions mean nothing to root, who can mount instead.
@@ -145,7 +144,8 @@ fn a_read_only_folder_is_refused_with_its_name() {
     permit(0o555);
     let is_root = fs::write(place.path("db/probe"), "").is_ok();
     if !is_root {
-        refused("db");
+        refused("get db k", "db");
+        refused("put db k w", "db");
         permit(0o755);
         assert_eq!(place.run("get db k").fine(), "v\n");
         return;
@@ -155,7 +155,8 @@ fn a_read_only_folder_is_refused_with_its_name() {
         eprintln!("skipped: this user writes where nobody may, and cannot mount");
         return;
     };
-    refused("read-only");
-    refused("read-only/new");
+    refused("get read-only k", "read-only");
+    refused("put read-only k w", "read-only");
+    refused("put read-only/new k v", "read-only/new");
     assert_eq!(place.run("get db k").fine(), "v\n");
 }

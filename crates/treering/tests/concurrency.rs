@@ -252,8 +252,7 @@ fn number(value: &[u8]) -> i64 {
 
 async fn check(db: &Database, models: &Model, increments: u64) {
     let keys = db.find_tree("keys").unwrap().unwrap();
-    let expected: Vec<_> =
-        models.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+    let expected: Vec<_> = models.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
     assert_eq!(all(&keys).await, expected);
     let shared = db.find_tree("shared").unwrap().unwrap();
     let (mut count, mut money) = (0, 0);
@@ -302,9 +301,6 @@ async fn storm(Storm { io, page_size, frames, rounds, close }: Storm) {
         tokio::spawn(worker.run(rounds))
     });
     let workers: Vec<_> = workers.collect();
-    //PROBE
-    if std::env::var("PROBE").is_ok() { let db = db.clone(); std::thread::spawn(move || { loop { std::thread::sleep(std::time::Duration::from_secs(1)); let s = db.stats(); eprintln!("seq {} loads {} evict {} writes {} ckpt {} rec {} dirty {}", s.sequence, s.pool.loads, s.pool.evictions, s.pool.writes, s.checkpoints, s.engine_records, s.pool.dirty); } }); }
-    //ENDPROBE
     let over = Arc::new(AtomicBool::new(false));
     let checkpoints = tokio::spawn({
         let (db, over) = (db.clone(), Arc::clone(&over));

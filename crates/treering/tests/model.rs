@@ -286,13 +286,7 @@ impl Subject {
         }
     }
 
-    async fn range(
-        &self,
-        tree: &Tree,
-        start: Bound<Vec<u8>>,
-        end: Bound<Vec<u8>>,
-        backward: bool,
-    ) {
+    async fn range(&self, tree: &Tree, start: Bound<Vec<u8>>, end: Bound<Vec<u8>>, backward: bool) {
         let inside = |key: &[u8]| {
             let above = match &start {
                 Bound::Included(start) => key >= start.as_slice(),

@@ -150,7 +150,8 @@ fn the_wrong_page_size_is_named_and_the_right_one_is_not_needed() {
     on_two(async {
         let home = Home::new();
         filled(small(), &home.path, 10).await.0.close().await.unwrap();
-        let error = fails(small().page_size(8192).open(&home.path).await, ErrorKind::InvalidOptions);
+        let error =
+            fails(small().page_size(8192).open(&home.path).await, ErrorKind::InvalidOptions);
         let text = error.to_string();
         assert!(text.contains("4096") && text.contains("8192"), "{text}");
         let db = Options::new().open(&home.path).await.unwrap();
@@ -190,8 +191,8 @@ fn flip(path: &Path, offset: u64) {
     file.write_all_at(&[byte[0] ^ 0x10], offset).unwrap();
 }
 
-/// Where the two superblocks are: at the start of the page file, a block each.
-const SUPERBLOCKS: [u64; 2] = [0, 4096];
+/// Where the two superblocks are in the page file.
+const SUPERBLOCKS: [u64; 2] = [0, 16384];
 
 #[test]
 fn one_damaged_superblock_is_made_do_without_and_reported() {
@@ -415,7 +416,11 @@ fn errors_say_what_was_done_to_what_and_what_to_do_next() {
         let mut errors: Vec<(&str, Error, Vec<&str>)> = vec![
             ("insert", tree.insert("000003", "x").await.unwrap_err(), vec!["000003", "exists"]),
             ("update", tree.update("nobody", "x").await.unwrap_err(), vec!["nobody", "not exist"]),
-            ("batch", violated.commit().await.unwrap_err(), vec!["1", "000003", "exists"]),
+            (
+                "batch",
+                violated.commit().await.unwrap_err(),
+                vec!["operation 1", "000003", "exists"],
+            ),
             ("condition", differs.commit().await.unwrap_err(), vec!["000003", "another value"]),
             ("key", tree.put([b'k'; 5000], "x").await.unwrap_err(), vec!["5000", "1024"]),
             ("value", tree.put("k", [0; 5000]).await.unwrap_err(), vec!["5001"]),

@@ -203,7 +203,9 @@ impl Decided {
             from += run.len();
         }
         match violated {
-            Some((operation, violation)) => Err(Error::Violated { operation, violation }),
+            Some((operation, violation)) => {
+                Err(Error::Violated { operation, key: batch.op(operation).key.into(), violation })
+            }
             None => Ok((edits, outcome)),
         }
     }

@@ -76,7 +76,8 @@ impl Engine {
                     match lacking {
                         Attempt::NoRoom => self.room_or_end().await,
                         Attempt::Refused(refusal) if refusal != Refusal::Space => {
-                            self.pool().wait_for_relief(refusal, relief).await;
+                            let relieved = self.pool().wait_for_relief(refusal, relief).await;
+                            relieved.map_err(Error::from)?;
                         }
                         _ => break,
                     }
@@ -96,7 +97,7 @@ impl Engine {
     }
 
     fn check_sizes(&self, batch: &Batch) -> Result<(), Error> {
-        let mut body = 0;
+        let (mut body, mut bytes) = (0, 0);
         for index in 0..batch.len() {
             let op = batch.op(index);
             let (key, record) = (op.key.len(), op.key.len() + op.value.len());
@@ -107,6 +108,16 @@ impl Engine {
                 return Err(Error::ValueTooLong { len: record, max: self.limits.max_record });
             }
             body += record + ENTRY_OVERHEAD;
+            bytes += record;
+        }
+        if bytes > self.limits.batch_bytes {
+            let max = self.limits.batch_bytes;
+            return Err(Error::BatchTooLarge {
+                what: format!(
+                    "its keys and values have {bytes} bytes, and at most {max} can be changed at \
+                     once with this cache"
+                ),
+            });
         }
         if body > self.log.max_body() {
             let max = self.log.max_body();

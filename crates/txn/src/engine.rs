@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use event_listener::Event;
+use futures::channel::oneshot;
 use treering_blink::{Blocked, Forest, TreeRef, max_key_len, max_record_len};
 use treering_bufpool::{Pool, PoolStats, Refusal};
 use treering_pagefile::{FileError, FileErrorKind, Health, Runtime, SpaceStats};
@@ -66,6 +67,9 @@ pub struct Recovery {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) batch_leaves: usize,
+    /// Bytes of keys and values. They may make three times as many pages as they would fill, and all
+    /// of them need frames at once.
+    pub(crate) batch_bytes: usize,
     /// Pins that an engine record may hold while it waits (I10).
     pub(crate) record_pins: usize,
     /// Engine records worked on at once.
@@ -76,12 +80,13 @@ pub(crate) struct Limits {
 
 impl Limits {
     pub(crate) fn new(frames: usize, page_size: usize) -> Self {
-        // All workers together pin a quarter of the frames at most, so loads, splits and everybody
-        // else's gathering always find some.
+        // All workers together pin half of the frames at most, so loads, splits and everybody
+        // else's gathering always find some; and one can pin all leaves of any batch.
         let workers = if frames >= 256 { 4 } else { 1 };
         Self {
             batch_leaves: (frames / 8).clamp(2, 4096),
-            record_pins: (frames / 4 / workers).max(2),
+            batch_bytes: (frames / 8).max(2).saturating_mul(page_size),
+            record_pins: (frames / 8).max(frames / 4 / workers).max(2),
             workers,
             max_key: max_key_len(page_size),
             max_record: max_record_len(page_size),
@@ -278,18 +283,25 @@ impl Engine {
     }
 
     /// Makes everything durable, writes a checkpoint, and ends the engine. Operations that are
-    /// under way end first or are refused. Resolves when the database can be opened again.
+    /// under way end first or are refused. Resolves when the database can be opened again; dropping
+    /// the future does not stop the closing.
     ///
     /// # Errors
     /// What kept the last checkpoint from being written; the engine ends all the same, and what was
     /// acknowledged as durable is in the log.
     pub async fn close(self: &Arc<Self>) -> Result<(), Error> {
-        let written = match self.check() {
-            Ok(()) => self.checkpoint().await,
-            Err(Error::Closed) => Ok(()),
-            Err(error) => Err(error),
-        };
-        self.stop();
+        let (done, written) = oneshot::channel();
+        let engine = Arc::clone(self);
+        // A task of the runtime's, so that what was begun is done though this future be dropped.
+        self.runtime.spawn(Box::pin(async move {
+            let written = match engine.check() {
+                Ok(()) => engine.checkpoint().await,
+                Err(error) => Err(error),
+            };
+            engine.stop();
+            let _ = done.send(written);
+        }));
+        let written = written.await.unwrap_or(Err(Error::Closed));
         loop {
             let ended = self.ended.listen();
             if self.over.load(Ordering::SeqCst) {
@@ -332,6 +344,7 @@ impl Engine {
     /// The engine's posting task: tells parents of splits that the splitters could not post, and of
     /// those that a crash left behind.
     async fn run_posting(self: Arc<Self>) {
+        let mut stuck = None;
         loop {
             let reported = self.forest.unposted_reported();
             let closing = self.closing.listen();
@@ -339,7 +352,7 @@ impl Engine {
                 return;
             }
             match self.forest.take_unposted() {
-                Some(left) => self.post(left).await,
+                Some(left) => self.post(left, &mut stuck).await,
                 None => drop(futures::future::select(reported, closing).await),
             }
         }
@@ -347,7 +360,11 @@ impl Engine {
 
     /// Posts one split. If that cannot be done, the flag stays in the page, and who crosses the
     /// link next reports it again.
-    async fn post(&self, left: treering_pagefile::PageId) {
+    ///
+    /// On a full disk it will be reported again and again. So no checkpoint is written for the sake
+    /// of it, and when growing the file has failed, it is not tried again before something has
+    /// changed: `stuck` is the number of checkpoints and the length of the file at that time.
+    async fn post(&self, left: treering_pagefile::PageId, stuck: &mut Option<(u64, u64)>) {
         for _ in 0..POST_TRIES {
             let relief = self.pool().relief();
             if self.check().is_err() {
@@ -364,12 +381,19 @@ impl Engine {
                     }
                 }
                 Ok(Err(Blocked::Refused(Refusal::Space))) => {
-                    if self.make_space(&mut false).await.is_err() {
+                    let now = (self.checkpoints.count(), self.pool().file().space().file);
+                    if *stuck == Some(now) {
+                        return;
+                    }
+                    if self.pool().file().grow().await.is_err() {
+                        *stuck = Some(now);
                         return;
                     }
                 }
                 Ok(Err(Blocked::Refused(refusal))) => {
-                    self.pool().wait_for_relief(refusal, relief).await;
+                    if self.pool().wait_for_relief(refusal, relief).await.is_err() {
+                        return;
+                    }
                 }
                 Ok(Err(Blocked::Moved | Blocked::TooManyLeaves)) => {}
                 Err(error) => {

@@ -20,10 +20,12 @@ pub enum Violation {
 #[non_exhaustive]
 pub enum Error {
     /// The condition of one operation does not hold; nothing was changed.
-    #[error("operation {operation} of the batch: {}", describe(*.violation))]
+    #[error("operation {operation}: the key \"{}\" {}; nothing was changed", shown(.key), describe(*.violation))]
     Violated {
         /// The position of the operation in the batch, from 0.
         operation: usize,
+        /// Its key.
+        key: Box<[u8]>,
         /// What does not hold.
         violation: Violation,
     },
@@ -72,10 +74,18 @@ pub enum Error {
 
 fn describe(violation: Violation) -> &'static str {
     match violation {
-        Violation::KeyExists => "the key exists",
-        Violation::KeyMissing => "the key does not exist",
-        Violation::ValueDiffers => "the key has another value",
+        Violation::KeyExists => "exists already",
+        Violation::KeyMissing => "does not exist",
+        Violation::ValueDiffers => "has another value",
     }
+}
+
+/// The start of a key, readable.
+fn shown(key: &[u8]) -> String {
+    const SHOWN_MAX: usize = 64;
+    let start = &key[..key.len().min(SHOWN_MAX)];
+    let more = if key.len() > SHOWN_MAX { ".." } else { "" };
+    format!("{}{more}", start.escape_ascii())
 }
 
 impl Error {

@@ -193,7 +193,7 @@ impl<'e> Waiting<'e> {
             }
             Attempt::Refused(refusal) => {
                 if let Some(relief) = self.relief.take() {
-                    self.engine.pool().wait_for_relief(refusal, relief).await;
+                    self.engine.pool().wait_for_relief(refusal, relief).await?;
                 }
             }
             Attempt::NoRoom => self.engine.room_or_end().await,

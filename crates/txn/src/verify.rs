@@ -147,7 +147,7 @@ impl<'e> Verifier<'e> {
         let mut below = Children::new();
         let mut first_below = None;
         let mut next = Some(first);
-        let mut expected_low: Vec<u8> = Vec::new();
+        let mut expected_low = known.get(&first).cloned().unwrap_or_default();
         let mut left_unposted = false;
         while let Some(id) = next {
             let place = format!("{name}, level {level}, {id}");
@@ -228,7 +228,8 @@ impl<'e> Verifier<'e> {
         Ok(first_below.map(|first| (first, below)))
     }
 
-    /// Whether a parent names `child` by now: it may have been told since it was looked at.
+    /// Whether a parent names `child` by now: it may have been told since it was looked at. What a
+    /// damaged parent says is not held against the child.
     async fn parent_knows(
         &self,
         tree: TreeRef,
@@ -239,7 +240,10 @@ impl<'e> Verifier<'e> {
         loop {
             match self.engine.forest.parent_knows(tree, level, low, child)? {
                 Step::Done(knows) => return Ok(knows),
-                Step::Fetch(pages) => self.engine.pool().fetch_many(&pages).await?,
+                Step::Fetch(pages) => match self.engine.pool().fetch_many(&pages).await {
+                    Err(error) if error.kind() == FileErrorKind::Damaged => return Ok(true),
+                    fetched => fetched?,
+                },
             }
         }
     }

@@ -9,7 +9,7 @@ mod engine_support;
 use engine_support::journal::Journal;
 use engine_support::workload::{Load, NAMES};
 use engine_support::{
-    Op, Rng, assert_clean, assert_same, contents, key, machine, open, options, patient,
+    Op, Rng, assert_clean, assert_same, contents, key, machine, open, options, patient, seeds,
     small_log, value,
 };
 use treering_pagefile::sim::{Sim, SimDisk, SimImage, Stalled};
@@ -194,7 +194,7 @@ fn grown(seed: u64, commits: usize) -> Start {
 
 #[test]
 fn recovery_crashes_again_and_again() {
-    for seed in 7..10 {
+    for seed in seeds(7, 3) {
         let start = grown(seed, 40);
         let load = Load { commits: 4, close: seed % 2 == 0, ..Load::new(seed) };
         crash_everywhere(load, &start, 2, 2);

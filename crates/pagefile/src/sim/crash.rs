@@ -173,13 +173,23 @@ impl State {
             .collect();
         let mut number = 0;
         self.visit_unsynced(|file, change, how_far| {
+            let used: u64 = files.iter().map(|file| file.allocated.total()).sum();
             let ImageFile { content, len, allocated } = &mut files[file.0 as usize];
             let sectors = change.sectors();
+            // An allocation in flight gives length and space together, or neither.
+            let extended = match change {
+                Change::Extend(to) => *len..(*to).max(*len),
+                Change::Data { .. } | Change::SetLen(_) => 0..0,
+            };
+            let has_room = used + allocated.missing(extended.clone()) <= self.options.capacity;
             change.apply(content, len, |sector| {
-                let kept = keep(number, how_far, sector, sectors);
+                let kept = keep(number, how_far, sector, sectors)
+                    && (has_room || !matches!(change, Change::Extend(_)));
                 if let (true, Change::Data { offset, .. }) = (kept, change) {
                     let at = offset + (sector * SECTOR) as u64;
                     allocated.add(at..at + SECTOR as u64);
+                } else if kept && !extended.is_empty() {
+                    allocated.add(extended.clone());
                 }
                 kept
             });

@@ -52,6 +52,13 @@ impl Rng {
     }
 }
 
+/// So many seeds, from `first` on. `TREERING_SOAK=10` makes it ten times as many, beyond those that
+/// every run tries.
+pub fn seeds(first: u64, count: u64) -> impl Iterator<Item = u64> {
+    let soak = std::env::var("TREERING_SOAK").map_or(1, |times| times.parse().unwrap());
+    (0..count * soak).map(move |number| first + number % count + number / count * 1_000_000)
+}
+
 /// Options with so many frames, and the smallest log.
 pub fn options(frames: usize, entropy: u64) -> EngineOptions {
     EngineOptions {
