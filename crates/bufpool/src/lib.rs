@@ -24,7 +24,7 @@
 //! | resident | on disk | the clock, which has claimed a clean frame with no pins |
 //!
 //! Pinning loads the word, increments the frame's pins and loads the word again. Claiming sets the
-//! pins from 0 to [`frame::CLAIMED`] first and changes the word then. So either the pinner sees the
+//! pins from 0 to "claimed" first and changes the word then. So either the pinner sees the
 //! word changed, or the claimer sees the pin.
 //!
 //! Reading without pin or latch ([`Pool::read_page`]) loads the word, the frame's version and the

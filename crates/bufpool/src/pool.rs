@@ -5,9 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use event_listener::Event;
-use treering_pagefile::{
-    AlignedBuf, Completion, Health, IoBuf, MapEntry, PageFile, PageId,
-};
+use treering_pagefile::{AlignedBuf, Completion, Health, IoBuf, MapEntry, PageFile, PageId};
 
 use crate::frame::Frame;
 use crate::guard::{OwnedPin, PinnedPage};

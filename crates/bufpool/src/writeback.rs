@@ -17,7 +17,8 @@ use std::time::Duration;
 use event_listener::EventListener;
 use futures::future::{Either, select};
 use treering_pagefile::{
-    AlignedBuf, Extent, FileError, FileErrorKind, IoBuf, Lane, MapEntry, Op, PageId, Request, Runtime, seal,
+    AlignedBuf, Extent, FileError, FileErrorKind, IoBuf, Lane, MapEntry, Op, PageId, Request,
+    Runtime, seal,
 };
 
 use crate::frame::{COLD, Frame, WriteInFlight};

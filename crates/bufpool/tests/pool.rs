@@ -1,6 +1,8 @@
 //! The pool over a page file on the simulated disk: loads are shared, clean pages make room, dirty
 //! ones are written back first, and an epoch's images are those of that epoch.
 
+#![allow(clippy::unwrap_used)]
+
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

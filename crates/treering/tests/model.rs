@@ -1,6 +1,8 @@
 //! Random operations through the face against a `BTreeMap`, with the database closed, or dropped
 //! without being closed, and opened again in between.
 
+#![allow(clippy::unwrap_used)] // Tests, and what they are made of.
+
 mod common;
 
 use std::collections::BTreeMap;
@@ -67,7 +69,9 @@ fn key() -> impl Strategy<Value = Vec<u8>> {
         // A long prefix in common, up to the longest key.
         2 => (0usize..=KEY_MAX, any::<u8>()).prop_map(|(len, last)| {
             let mut key = vec![b'p'; len];
-            key.last_mut().map(|byte| *byte = last);
+            if let Some(byte) = key.last_mut() {
+                *byte = last;
+            }
             key
         }),
     ]

@@ -1,5 +1,7 @@
 //! Any executor, and executors that stand still, go away, or lose their threads with I/O in flight.
 
+#![allow(clippy::unwrap_used)] // Tests, and what they are made of.
+
 mod common;
 
 use std::future::Future;
@@ -240,7 +242,9 @@ fn a_runtime_that_stands_still_with_a_commit_in_flight_delays_no_other_commit() 
                         StandStill::new(async move { tree.put(key, "v").await })
                     })
                     .collect();
-                still.iter().for_each(|still| drop(still.wait_begun()));
+                for one in &still {
+                    one.wait_begun();
+                }
                 runtime.block_on(async {
                     tree.put(format!("mine {round}"), "v").await.unwrap();
                     db.sync().await.unwrap();

@@ -1,5 +1,7 @@
 //! Wrong use and damage: a clear error of the right kind, at once, and nothing lost.
 
+#![allow(clippy::unwrap_used)] // Tests, and what they are made of.
+
 mod common;
 
 use std::fs::{self, OpenOptions};

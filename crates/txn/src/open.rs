@@ -93,7 +93,9 @@ impl Opening {
             catalog: Catalog::default(),
             epoch: checkpoint.epoch + 1,
         };
-        self.runtime.spawn(Box::pin(Arc::clone(replay.forest.pool()).run_cleaner(Arc::clone(&self.runtime))));
+        self.runtime.spawn(Box::pin(
+            Arc::clone(replay.forest.pool()).run_cleaner(Arc::clone(&self.runtime)),
+        ));
         replay.load_catalog().await?;
         let (replayed, sequence, last_segment, segments) =
             replay.run(Arc::clone(&self.disk), checkpoint).await?;
@@ -140,7 +142,8 @@ impl Opening {
         recovery: Recovery,
         start: LogStart,
     ) -> Result<Arc<Engine>, Error> {
-        self.runtime.spawn(Box::pin(Arc::clone(forest.pool()).run_cleaner(Arc::clone(&self.runtime))));
+        self.runtime
+            .spawn(Box::pin(Arc::clone(forest.pool()).run_cleaner(Arc::clone(&self.runtime))));
         self.finish_running(forest, catalog, recovery, start).await
     }
 

@@ -49,7 +49,7 @@ fn crash_everywhere(load: Load, start: &Start, stride: usize, images: u64) {
         for (name, image) in images_of(&disk, index, images) {
             let context = format!("{load:?}, crash at I/O {index}, {name}");
             let judged = recover(&image, &journal, index, &context);
-            if name == "everything" || judged % 4 == 0 {
+            if name == "everything" || judged.is_multiple_of(4) {
                 go_on(&image, &journal, index, &context);
             }
         }
@@ -142,54 +142,58 @@ fn go_on(image: &SimImage, journal: &Journal, seed: u64, context: &str) {
 
 #[test]
 fn plain_puts_from_the_creation_of_the_database_on() {
-    crash_everywhere(Load { commits: 16, ..Load::new(1) }, &Start::default(), 1, 3);
+    for seed in seeds(1, 1) {
+        crash_everywhere(Load { commits: 16, ..Load::new(seed) }, &Start::default(), 1, 3);
+    }
 }
 
 #[test]
 fn durable_puts_through_several_log_segments_and_their_recycling() {
-    let load = Load { commits: 24, all_durable: true, log: small_log(3), ..Load::new(2) };
-    crash_everywhere(load, &Start::default(), 2, 3);
+    for seed in seeds(2, 1) {
+        let load = Load { commits: 24, all_durable: true, log: small_log(3), ..Load::new(seed) };
+        crash_everywhere(load, &Start::default(), 2, 3);
+    }
 }
 
 #[test]
 fn batches_over_pages_with_splits() {
-    let load = Load { commits: 20, batch_max: 4, bulky: true, ..Load::new(3) };
-    crash_everywhere(load, &Start::default(), 2, 3);
+    for seed in seeds(3, 1) {
+        let load = Load { commits: 20, batch_max: 4, bulky: true, ..Load::new(seed) };
+        crash_everywhere(load, &Start::default(), 2, 3);
+    }
 }
 
 #[test]
 fn checkpoints_beside_commits() {
-    let load = Load { commits: 18, checkpoint_every: 4, bulky: true, ..Load::new(4) };
-    crash_everywhere(load, &Start::default(), 2, 3);
+    for seed in seeds(4, 1) {
+        let load = Load { commits: 18, checkpoint_every: 4, bulky: true, ..Load::new(seed) };
+        crash_everywhere(load, &Start::default(), 2, 3);
+    }
 }
 
 #[test]
 fn three_clients_and_checkpoints_in_a_tiny_pool() {
-    let load = Load {
-        frames: 16,
-        clients: 3,
-        commits: 14,
-        batch_max: 2,
-        checkpoint_every: 5,
-        bulky: true,
-        ..Load::new(5)
-    };
-    crash_everywhere(load, &Start::default(), 3, 3);
+    for seed in seeds(5, 1) {
+        let load = Load {
+            frames: 16,
+            clients: 3,
+            commits: 14,
+            batch_max: 2,
+            checkpoint_every: 5,
+            bulky: true,
+            ..Load::new(seed)
+        };
+        crash_everywhere(load, &Start::default(), 3, 3);
+    }
 }
 
 #[test]
 fn a_second_life_over_a_larger_tree() {
-    let start = grown(6, 150);
-    let load = Load { frames: 16, commits: 12, checkpoint_every: 6, ..Load::new(6) };
-    crash_everywhere(load, &start, 2, 3);
-}
-
-/// A database that was killed in the middle of its life, with a good deal in its log.
-fn grown(seed: u64, commits: usize) -> Start {
-    let load = Load { commits, batch_max: 3, close: false, bulky: true, ..Load::new(seed) };
-    let (sim, journal) = (machine(seed), Journal::default());
-    sim.run(load.run(&sim, &journal, never)).unwrap().unwrap();
-    Start { image: Some(sim.disk().crash(seed)), journal }
+    for seed in seeds(6, 1) {
+        let start = grown(seed, 150);
+        let load = Load { frames: 16, commits: 12, checkpoint_every: 6, ..Load::new(seed) };
+        crash_everywhere(load, &start, 2, 3);
+    }
 }
 
 #[test]
@@ -203,18 +207,28 @@ fn recovery_crashes_again_and_again() {
 
 #[test]
 fn a_crash_in_the_recovery_from_a_crash_in_a_recovery() {
-    let start = grown(11, 60);
-    let load = Load { commits: 2, close: false, ..Load::new(11) };
-    let mut rng = Rng::new(11);
-    for round in 0..25 {
-        let mut start = start.clone();
-        for depth in 0..4 {
-            let index = rng.below(60) as u64;
-            let (disk, journal) = crash_at(&load, &start, index);
-            let image = disk.image_by_seed(round * 10 + depth);
-            let context = format!("round {round}, depth {depth}, crash at I/O {index}");
-            recover(&image, &journal, index, &context);
-            start = Start { image: Some(image), journal };
+    for seed in seeds(11, 1) {
+        let start = grown(seed, 60);
+        let load = Load { commits: 2, close: false, ..Load::new(seed) };
+        let mut rng = Rng::new(seed);
+        for round in 0..25 {
+            let mut start = start.clone();
+            for depth in 0..4 {
+                let index = rng.below(60) as u64;
+                let (disk, journal) = crash_at(&load, &start, index);
+                let image = disk.image_by_seed(round * 10 + depth);
+                let context = format!("{load:?}, round {round}, depth {depth}, I/O {index}");
+                recover(&image, &journal, index, &context);
+                start = Start { image: Some(image), journal };
+            }
         }
     }
+}
+
+/// A database that was killed in the middle of its life, with a good deal in its log.
+fn grown(seed: u64, commits: usize) -> Start {
+    let load = Load { commits, batch_max: 3, close: false, bulky: true, ..Load::new(seed) };
+    let (sim, journal) = (machine(seed), Journal::default());
+    sim.run(load.run(&sim, &journal, never)).unwrap().unwrap();
+    Start { image: Some(sim.disk().crash(seed)), journal }
 }

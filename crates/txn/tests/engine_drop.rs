@@ -24,7 +24,7 @@ const NAMES: [&str; 3] = ["users", "orders", "made"];
 /// A kind of operation: its future, and what it does to the trees.
 struct Kind {
     name: &'static str,
-    make: fn(Arc<Engine>, Vec<TreeRef>) -> BoxFuture<'static, Result<(), Error>>,
+    make: Make,
     ops: Vec<Op>,
 }
 
@@ -207,18 +207,11 @@ fn between(sim: &Sim, engine: &Arc<Engine>, trees: &[TreeRef], how: Between, rou
 }
 
 /// Drops the future after `polls` polls; whether it was over before.
-fn drop_after(
-    kind: &Kind,
-    base: &SimImage,
-    before: &Model,
-    polls: usize,
-    how: Between,
-) -> bool {
+fn drop_after(kind: &Kind, base: &SimImage, before: &Model, polls: usize, how: Between) -> bool {
     let context = format!("{} dropped after {polls} polls, between: {how:?}", kind.name);
     let mut sim = patient(Sim::from_image(base, polls as u64));
     let engine = sim.run(open(&sim, options(16, 2))).unwrap().unwrap();
-    let trees: Vec<_> =
-        NAMES.iter().filter_map(|name| engine.find_tree(name.as_bytes())).collect();
+    let trees: Vec<_> = NAMES.iter().filter_map(|name| engine.find_tree(name.as_bytes())).collect();
     let mut after = before.clone();
     apply(&mut after, &kind.ops).unwrap();
 

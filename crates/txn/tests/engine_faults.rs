@@ -9,7 +9,7 @@ mod engine_support;
 use engine_support::journal::Journal;
 use engine_support::workload::{Load, NAMES};
 use engine_support::{
-    Op, assert_clean, batch, contents, machine, open, options, patient, small_log,
+    Op, assert_clean, batch, contents, machine, open, options, patient, seeds, small_log,
 };
 use treering_pagefile::sim::{FailMode, Sim, SimImage};
 use treering_pagefile::{FileErrorKind, Op as DiskOp};
@@ -38,14 +38,7 @@ fn fail_everywhere(load: Load, image: Option<&SimImage>, journal: &Journal, stri
     }
 }
 
-fn fail_at(
-    load: &Load,
-    sim: Sim,
-    journal: &Journal,
-    index: u64,
-    mode: FailMode,
-    context: &str,
-) {
+fn fail_at(load: &Load, sim: Sim, journal: &Journal, index: u64, mode: FailMode, context: &str) {
     let disk = sim.disk();
     disk.record_trace();
     disk.fail_at(index, EIO, mode);
@@ -129,24 +122,29 @@ fn fail_at(
 
 #[test]
 fn in_the_first_life() {
-    let load = Load { commits: 14, checkpoint_every: 6, batch_max: 2, ..Load::new(31) };
-    fail_everywhere(load, None, &Journal::default(), 1);
+    for seed in seeds(31, 1) {
+        let load = Load { commits: 14, checkpoint_every: 6, batch_max: 2, ..Load::new(seed) };
+        fail_everywhere(load, None, &Journal::default(), 1);
+    }
 }
 
 #[test]
 fn in_a_tiny_pool_over_a_larger_tree() {
-    let grown = Load { commits: 120, batch_max: 3, bulky: true, close: false, ..Load::new(32) };
-    let (sim, journal) = (machine(32), Journal::default());
-    sim.run(grown.run(&sim, &journal, |_| false)).unwrap().unwrap();
-    let image = sim.disk().crash(32);
-    let load = Load {
-        frames: 16,
-        clients: 3,
-        commits: 8,
-        checkpoint_every: 4,
-        batch_max: 2,
-        log: small_log(3),
-        ..Load::new(33)
-    };
-    fail_everywhere(load, Some(&image), &journal, 3);
+    for seed in seeds(32, 1) {
+        let grown =
+            Load { commits: 120, batch_max: 3, bulky: true, close: false, ..Load::new(seed) };
+        let (sim, journal) = (machine(seed), Journal::default());
+        sim.run(grown.run(&sim, &journal, |_| false)).unwrap().unwrap();
+        let image = sim.disk().crash(seed);
+        let load = Load {
+            frames: 16,
+            clients: 3,
+            commits: 8,
+            checkpoint_every: 4,
+            batch_max: 2,
+            log: small_log(3),
+            ..Load::new(seed + 1)
+        };
+        fail_everywhere(load, Some(&image), &journal, 3);
+    }
 }

@@ -12,7 +12,8 @@ use std::task::{Context, Poll, Waker};
 use engine_support::journal::Journal;
 use engine_support::workload::{Load, NAMES};
 use engine_support::{
-    MAX_RECORD, Op, Rng, assert_clean, batch, contents, key, machine, open, options, seeds, small_log,
+    MAX_RECORD, Op, Rng, assert_clean, batch, contents, key, machine, open, options, seeds,
+    small_log,
 };
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};

@@ -24,6 +24,8 @@ struct Inner {
     begun: usize,
     /// Everything up to this sequence was acknowledged as durable.
     durable: u64,
+    /// Where [`Journal::settle`] began.
+    base: u64,
 }
 
 impl Journal {
@@ -35,6 +37,8 @@ impl Journal {
         ops: &[Op],
         durability: Durability,
     ) -> Result<u64, Error> {
+        // What an engine refuses that is poisoned already has not been done.
+        engine.check()?;
         let number = self.begin(ops);
         let outcome = engine.commit(batch(trees, ops), durability).await;
         let mut inner = self.0.lock().unwrap();
@@ -103,7 +107,7 @@ impl Journal {
             return Ok(());
         }
         // Some of the open commits are there, in some order, at sequences that no other has.
-        let gaps: Vec<u64> = (1..=sequence)
+        let gaps: Vec<u64> = (inner.base + 1..=sequence)
             .filter(|sequence| inner.known.iter().all(|(known, _)| known != sequence))
             .collect();
         let open: Vec<&Vec<Op>> = inner.open.iter().map(|(_, ops)| ops).collect();
@@ -127,7 +131,7 @@ impl Journal {
         }
         inner.known = vec![(sequence, ops)];
         inner.open.clear();
-        inner.durable = sequence;
+        (inner.durable, inner.base) = (sequence, sequence);
     }
 }
 
@@ -174,10 +178,10 @@ impl Inner {
 
 fn difference(found: &Model, expected: &Model) -> String {
     for (tree, (found, expected)) in found.iter().zip(expected).enumerate() {
-        for key in expected.keys().filter(|key| found.get(*key) != expected.get(*key)) {
+        if let Some(key) = expected.keys().find(|key| found.get(*key) != expected.get(*key)) {
             return format!("tree {tree}, key \"{}\" is lost or differs", key.escape_ascii());
         }
-        for key in found.keys().filter(|key| !expected.contains_key(*key)) {
+        if let Some(key) = found.keys().find(|key| !expected.contains_key(*key)) {
             return format!("tree {tree} has key \"{}\" too many", key.escape_ascii());
         }
     }

@@ -273,7 +273,7 @@ pub fn assert_same(found: &Model, expected: &Model, context: &str) {
                 None => panic!("{context}: tree {tree}, key \"{key_name}\" is lost"),
             }
         }
-        for key in found.keys().filter(|key| !expected.contains_key(*key)) {
+        if let Some(key) = found.keys().find(|key| !expected.contains_key(*key)) {
             panic!("{context}: tree {tree} has key \"{}\" too many", key.escape_ascii());
         }
     }
