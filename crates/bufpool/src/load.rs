@@ -224,12 +224,13 @@ impl Pool {
             load.finish(Ok(()));
             return;
         };
-        let changed = self.table.change(load.page, place, Place::Loading(index));
-        assert!(changed, "only its one load moves {} from disk", load.page);
         let frame = &self.frames[index as usize];
         self.unseen.fetch_add(1, Ordering::SeqCst);
+        // Before the word says so: whoever sees the page loading finds its extent in the frame.
         frame.set_page(load.page);
         frame.set_extent(Some(extent));
+        let changed = self.table.change(load.page, place, Place::Loading(index));
+        assert!(changed, "only its one load moves {} from disk", load.page);
         let owner: Arc<dyn std::any::Any + Send + Sync> = Arc::clone(&self.memory) as _;
         let start = self.memory.frame(index as usize);
         // SAFETY: the frame is claimed and its page's word says `Loading`, so nobody writes it and

@@ -267,12 +267,24 @@ impl Pool {
     /// for pages that are clean.
     pub fn extents(&self) -> Vec<(PageId, treering_pagefile::Extent)> {
         let pages = (1..self.table.bound()).map(PageId);
-        let located = pages.filter_map(|page| match self.table.place(page) {
-            Place::Disk(extent) => Some((page, extent)),
-            Place::Resident(index) => Some((page, self.frames[index as usize].extent()?)),
-            Place::Free | Place::Loading(_) => None,
-        });
-        located.collect()
+        pages.filter_map(|page| Some((page, self.extent_of(page)?))).collect()
+    }
+
+    fn extent_of(&self, page: PageId) -> Option<treering_pagefile::Extent> {
+        loop {
+            let place = self.table.place(page);
+            let extent = match place {
+                Place::Disk(extent) => return Some(extent),
+                Place::Resident(index) | Place::Loading(index) => {
+                    self.frames[index as usize].extent()
+                }
+                Place::Free => return None,
+            };
+            // Else the frame may have been another page's by the time it was looked at.
+            if self.table.place(page) == place {
+                return extent;
+            }
+        }
     }
 
     /// All page ids that name a page.
@@ -287,12 +299,13 @@ impl Pool {
             frames: self.frames.len(),
             dirty: self.dirty.load(Ordering::Relaxed),
             loads: self.load_count.load(Ordering::Relaxed),
-            writes: self.write_count.load(Ordering::Relaxed),
+            // In this order: a write that is neither in flight nor counted has not begun.
             writes_in_flight: self
                 .writes_in_flight
                 .iter()
-                .map(|count| count.load(Ordering::Acquire))
+                .map(|count| count.load(Ordering::SeqCst))
                 .sum(),
+            writes: self.write_count.load(Ordering::SeqCst),
             evictions: self.eviction_count.load(Ordering::Relaxed),
         }
     }

@@ -161,7 +161,8 @@ impl Options {
         };
         let disk = open_directory(&path, &DiskOptions { io, ..DiskOptions::default() })?;
         tracing::info!(path = %path.display(), io = %disk.backend(), "opening");
-        let segment_size = (self.log_size / 8).max(self.log_buffer as u64 * 2);
+        // Three of them are made with the database, so a new one is small.
+        let segment_size = (self.log_size / 32).max(self.log_buffer as u64 * 2);
         let options = EngineOptions {
             page_size: self.page_size,
             cache_size: self.cache_size,
