@@ -38,7 +38,7 @@ impl Target<'_> {
         }
     }
 
-    fn child_slot(self, page: &Live<'_>) -> usize {
+    pub(crate) fn child_slot(self, page: &Live<'_>) -> usize {
         match self {
             Target::At(key) => page.child_slot(key),
             Target::Below(key) => page.slot_before(key).unwrap_or(0),
@@ -74,8 +74,8 @@ const LOOKS_MAX: usize = 100_000;
 
 impl Forest {
     /// Goes to the page of `level` that `target` names and returns its id and what `look` made of
-    /// it. `on_way` sees each inner page that is passed, with the slot taken. Both closures may run
-    /// several times and on torn pages; what they leave behind from the last run counts. `way` is
+    /// it. `look` may run several times, and on torn pages: only what it returns in the end is
+    /// validated. (What it leaves behind is not: after a torn look the page may be gone.) `way` is
     /// for this target only; it leads to the page that was found, or that has to be fetched.
     pub(crate) fn descend<R>(
         &self,
@@ -83,7 +83,6 @@ impl Forest {
         level: u8,
         target: Target<'_>,
         way: &mut Way,
-        mut on_way: impl FnMut(&Live<'_>, usize),
         mut look: impl FnMut(&Live<'_>) -> R,
     ) -> Result<Step<(PageId, R)>, TreeError> {
         let (mut page, mut expected) = match way.0 {
@@ -105,11 +104,7 @@ impl Forest {
                     },
                     Position::Here if here == level => Look::Found(look(&view)),
                     Position::Here if here < level => Look::Lost,
-                    Position::Here => {
-                        let slot = target.child_slot(&view);
-                        on_way(&view, slot);
-                        Look::Down(view.child(slot), here)
-                    }
+                    Position::Here => Look::Down(view.child(target.child_slot(&view)), here),
                 }
             });
             match read {
@@ -152,21 +147,14 @@ impl Forest {
         way: &mut Way,
         value: &mut Vec<u8>,
     ) -> Result<Step<bool>, TreeError> {
-        let step = self.descend(
-            tree,
-            0,
-            Target::At(key),
-            way,
-            |_, _| {},
-            |leaf| {
-                value.clear();
-                let found = leaf.find(key);
-                if let Ok(slot) = found {
-                    leaf.value_into(slot, value);
-                }
-                found.is_ok()
-            },
-        )?;
+        let step = self.descend(tree, 0, Target::At(key), way, |leaf| {
+            value.clear();
+            let found = leaf.find(key);
+            if let Ok(slot) = found {
+                leaf.value_into(slot, value);
+            }
+            found.is_ok()
+        })?;
         Ok(match step {
             Step::Done((_, found)) => Step::Done(found),
             Step::Fetch(pages) => Step::Fetch(pages),

@@ -43,7 +43,7 @@ impl Forest {
                 ways.push(Way::default());
             }
             let way = &mut ways[index];
-            match self.descend(tree, 0, Target::At(key), way, |_, _| {}, |_| ())? {
+            match self.descend(tree, 0, Target::At(key), way, |_| ())? {
                 Step::Done((page, ())) => {
                     found += usize::from(last.replace(page) != Some(page));
                     if found > leaves_max {

@@ -82,7 +82,7 @@ impl Forest {
             return Ok(Ok(Vec::new()));
         };
         let (target, mut way) = (Target::At(&separator), Way::default());
-        let parent = self.descend(tree, level + 1, target, &mut way, |_, _| {}, |_| ())?;
+        let parent = self.descend(tree, level + 1, target, &mut way, |_| ())?;
         let parent = match parent {
             Step::Done((parent, ())) => parent,
             Step::Fetch(pages) => return Ok(Err(Blocked::Fetch(pages))),
@@ -103,7 +103,7 @@ impl Forest {
     ) -> Result<Step<bool>, TreeError> {
         let knows = |page: &crate::descend::Live<'_>| page.child_for(low) == child;
         let (target, mut way) = (Target::At(low), Way::default());
-        let step = self.descend(tree, level + 1, target, &mut way, |_, _| {}, knows)?;
+        let step = self.descend(tree, level + 1, target, &mut way, knows)?;
         Ok(match step {
             Step::Done((_, knows)) => Step::Done(knows),
             Step::Fetch(pages) => Step::Fetch(pages),

@@ -138,17 +138,9 @@ impl Forest {
         if direction == Direction::Backward && matches!(from, From::Past(key) if key.is_empty()) {
             return Ok(Step::Done(None));
         }
-        let ahead_max = READ_AHEAD.min(self.pool().frame_count() / 8);
-        let mut ahead: Vec<PageId> = Vec::new();
         let target = target(direction, from);
-        let on_way = |page: &Live<'_>, slot: usize| {
-            ahead.clear();
-            if read_ahead && page.level() == 1 {
-                neighbours(page, slot, direction, ahead_max, &mut ahead);
-            }
-        };
         chunk.leaf.resize(self.pool().page_size() / 8, 0);
-        let step = self.descend(tree, 0, target, way, on_way, |leaf| {
+        let step = self.descend(tree, 0, target, way, |leaf| {
             copy_page(leaf.words(), &mut chunk.leaf);
         })?;
         Ok(match step {
@@ -157,10 +149,31 @@ impl Forest {
                 Direction::Backward => chunk.fill_backward(from),
             }),
             Step::Fetch(pages) => {
-                self.pool().prefetch(&ahead);
+                // Above a page that is not the root there are inner pages.
+                if read_ahead && !pages.contains(&tree.root) {
+                    self.read_ahead(tree, direction, target)?;
+                }
                 Step::Fetch(pages)
             }
         })
+    }
+
+    /// Asks for the leaves that come after the one of `target`, as far as their parent, which has to
+    /// be in memory, knows them.
+    fn read_ahead(
+        &self,
+        tree: TreeRef,
+        direction: Direction,
+        target: Target<'_>,
+    ) -> Result<(), TreeError> {
+        let most = READ_AHEAD.min(self.pool().frame_count() / 8);
+        let step = self.descend(tree, 1, target, &mut Way::default(), |parent| {
+            neighbours(parent, target.child_slot(parent), direction, most)
+        })?;
+        if let Step::Done((_, ahead)) = step {
+            self.pool().prefetch(&ahead);
+        }
+        Ok(())
     }
 }
 
@@ -174,21 +187,15 @@ fn target(direction: Direction, from: &From) -> Target<'_> {
     }
 }
 
-fn neighbours(
-    page: &Live<'_>,
-    slot: usize,
-    direction: Direction,
-    most: usize,
-    out: &mut Vec<PageId>,
-) {
+fn neighbours(page: &Live<'_>, slot: usize, direction: Direction, most: usize) -> Vec<PageId> {
     match direction {
         Direction::Forward => {
             let end = page.len().min(slot + 1 + most);
-            out.extend((slot + 1..end).map(|slot| page.child(slot)));
+            (slot + 1..end).map(|slot| page.child(slot)).collect()
         }
         Direction::Backward => {
             let start = slot.saturating_sub(most);
-            out.extend((start..slot).rev().map(|slot| page.child(slot)));
+            (start..slot).rev().map(|slot| page.child(slot)).collect()
         }
     }
 }

@@ -116,6 +116,18 @@ impl Pool {
         }
     }
 
+    /// Resolves when no page is on its way to disk: after [`Pool::stop`], and with nobody left who
+    /// changes pages, for good.
+    pub async fn written(&self) {
+        loop {
+            let ended = self.relief.listen();
+            if self.stats().writes_in_flight == 0 {
+                return;
+            }
+            ended.await;
+        }
+    }
+
     /// Ends [`Pool::run_cleaner`]. Loads that find no frame fail from now on.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);

@@ -328,13 +328,7 @@ impl Engine {
         }
         let closed = FileError::new(FileErrorKind::Closed, "the database was closed");
         self.log.close(closed).await;
-        loop {
-            let relief = self.pool().relief();
-            if self.pool().stats().writes_in_flight == 0 {
-                break;
-            }
-            relief.await;
-        }
+        self.pool().written().await;
         let keep = self.keep.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(keep);
         self.over.store(true, Ordering::SeqCst);

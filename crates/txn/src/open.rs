@@ -7,8 +7,9 @@
 //! this (I6).
 
 use std::any::Any;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use futures::channel::oneshot;
 use treering_blink::{Blocked, Chunk, Direction, Edit, Epochs, Forest, From, Step, TreeRef, Way};
 use treering_bufpool::{Pool, PoolOptions, Refusal};
 use treering_pagefile::{
@@ -29,7 +30,11 @@ pub const DEFAULT_PAGE_SIZE: usize = 4096;
 const FIRST_EPOCH: u64 = 1;
 
 impl Engine {
-    /// Opens the database on `disk`, or makes one; `keep` lives as long as the engine.
+    /// Opens the database on `disk`, or makes one; `keep` lives as long as anything may be written.
+    ///
+    /// The opening is a task of the engine's: dropping the future lets it come to its end, and then
+    /// closes what it opened. (Were it given up half-way, writes of it might still be in flight when
+    /// somebody else opens the database.)
     ///
     /// # Errors
     /// There is none and `create` is not set; it is damaged, of another version or page size; the
@@ -41,16 +46,32 @@ impl Engine {
         keep: Box<dyn Any + Send + Sync>,
     ) -> Result<Arc<Self>, Error> {
         let health = Arc::new(Health::default());
-        let opening = Opening { disk, runtime, health, options, keep };
-        match PageFile::presence(&opening.disk).await? {
-            Presence::Present => opening.recover().await,
-            Presence::Missing | Presence::Interrupted if opening.options.create => {
-                opening.create().await
-            }
-            Presence::Missing | Presence::Interrupted => Err(Error::File(FileError::new(
-                FileErrorKind::NotADatabase,
-                "there is no database here; create it first, or correct the path",
-            ))),
+        let opening = Opening {
+            disk,
+            runtime: Arc::clone(&runtime),
+            health,
+            options,
+            keep: Arc::new(Mutex::new(Some(keep))),
+            pool: Arc::default(),
+        };
+        let (done, opened) = oneshot::channel();
+        runtime.spawn(Box::pin(async move {
+            // Whoever drops it, here or on its way, closes the engine.
+            let _ = done.send(opening.run().await.map(|engine| Unclaimed(Some(engine))));
+        }));
+        // The runtime itself has ended otherwise.
+        let mut opened = opened.await.unwrap_or(Err(Error::Closed))?;
+        Ok(opened.0.take().expect("an engine is claimed once"))
+    }
+}
+
+/// An engine that was opened, and whose user has not got it yet.
+struct Unclaimed(Option<Arc<Engine>>);
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        if let Some(engine) = &self.0 {
+            engine.stop();
         }
     }
 }
@@ -60,10 +81,38 @@ struct Opening {
     runtime: Arc<dyn Runtime>,
     health: Arc<Health>,
     options: EngineOptions,
-    keep: Box<dyn Any + Send + Sync>,
+    /// Taken by the engine, once there is one.
+    keep: Arc<Mutex<Option<Box<dyn Any + Send + Sync>>>>,
+    /// The pool, once there is one.
+    pool: Arc<OnceLock<Arc<Pool>>>,
 }
 
 impl Opening {
+    async fn run(self) -> Result<Arc<Engine>, Error> {
+        let (keep, pool) = (Arc::clone(&self.keep), Arc::clone(&self.pool));
+        let opened = self.open().await;
+        if opened.is_err()
+            && let Some(pool) = pool.get()
+        {
+            // Before the folder is free, nothing may be on its way to it.
+            pool.stop();
+            pool.written().await;
+        }
+        drop(keep);
+        opened
+    }
+
+    async fn open(self) -> Result<Arc<Engine>, Error> {
+        match PageFile::presence(&self.disk).await? {
+            Presence::Present => self.recover().await,
+            Presence::Missing | Presence::Interrupted if self.options.create => self.create().await,
+            Presence::Missing | Presence::Interrupted => Err(Error::File(FileError::new(
+                FileErrorKind::NotADatabase,
+                "there is no database here; create it first, or correct the path",
+            ))),
+        }
+    }
+
     async fn create(self) -> Result<Arc<Engine>, Error> {
         let page_size = self.options.page_size.unwrap_or(DEFAULT_PAGE_SIZE);
         let incarnation = self.options.entropy;
@@ -87,12 +136,8 @@ impl Opening {
         let opened = PageFile::open(disk, health, self.options.page_size).await?;
         let checkpoint = opened.checkpoint;
         let forest = self.forest(opened.file, &opened.entries)?;
-        let mut replay = Replay {
-            stopper: Stopper(Some(Arc::clone(forest.pool()))),
-            forest,
-            catalog: Catalog::default(),
-            epoch: checkpoint.epoch + 1,
-        };
+        let mut replay =
+            Replay { forest, catalog: Catalog::default(), epoch: checkpoint.epoch + 1 };
         self.runtime.spawn(Box::pin(
             Arc::clone(replay.forest.pool()).run_cleaner(Arc::clone(&self.runtime)),
         ));
@@ -115,8 +160,7 @@ impl Opening {
             sequence,
             damaged_superblock: opened.damaged_superblock,
         };
-        let Replay { mut stopper, forest, catalog, .. } = replay;
-        stopper.0 = None;
+        let Replay { forest, catalog, .. } = replay;
         self.finish_running(forest, catalog, recovery, start).await
     }
 
@@ -132,6 +176,8 @@ impl Opening {
             Pool::new(file, Arc::clone(&self.health), entries, options).map_err(|source| {
                 FileError::io(format!("reserving {cache} bytes of memory for the cache"), source)
             })?;
+        // An opening makes one pool.
+        let _ = self.pool.set(Arc::clone(&pool));
         Ok(Arc::new(Forest::new(pool)))
     }
 
@@ -155,7 +201,6 @@ impl Opening {
         recovery: Recovery,
         start: LogStart,
     ) -> Result<Arc<Engine>, Error> {
-        let mut stopper = Stopper(Some(Arc::clone(forest.pool())));
         let incarnation = start.incarnation;
         let (log, _) = Log::create(
             Arc::clone(&self.disk),
@@ -165,7 +210,7 @@ impl Opening {
             start,
         )
         .await?;
-        stopper.0 = None;
+        let keep = self.keep.lock().unwrap_or_else(PoisonError::into_inner).take();
         let engine = Engine::new(Parts {
             health: self.health,
             forest,
@@ -174,7 +219,7 @@ impl Opening {
             incarnation,
             recovery,
             runtime: self.runtime,
-            keep: self.keep,
+            keep: keep.expect("an opening makes one engine"),
         });
         let first = engine.checkpoint().await;
         if first.is_err() {
@@ -202,19 +247,9 @@ async fn hold_replay_slack(pool: &Pool) {
     }
 }
 
-/// Ends the pool's cleaner if opening does not come to its end.
-struct Stopper(Option<Arc<Pool>>);
-
-impl Drop for Stopper {
-    fn drop(&mut self) {
-        if let Some(pool) = &self.0 {
-            pool.stop();
-        }
-    }
-}
-
 /// Makes an empty tree's root, waiting for what that takes.
 async fn make_root(pool: &Arc<Pool>, tree: u32, epoch: u64) -> Result<TreeRef, Error> {
+    let mut written = false;
     loop {
         let relief = pool.relief();
         let refusal = match pool.try_new_page() {
@@ -225,17 +260,31 @@ async fn make_root(pool: &Arc<Pool>, tree: u32, epoch: u64) -> Result<TreeRef, E
             }
             Err(refusal) => refusal,
         };
-        wait_for(pool, refusal, relief).await?;
+        wait_for(pool, refusal, relief, epoch, &mut written).await?;
     }
 }
 
+/// Waits for what was lacking. `written` is false at first, and belongs to one change.
+///
+/// When the disk is full: a page that was written back and changed again in the same epoch takes two
+/// extents, until it is written again. How many there are depends on what was evicted when, so a
+/// replay may come to more of them than the life that it repeats. Writing them all back leaves each
+/// page with one extent, for which there was room in that life, too (I13).
 async fn wait_for(
     pool: &Pool,
     refusal: Refusal,
     relief: event_listener::EventListener,
+    epoch: u64,
+    written: &mut bool,
 ) -> Result<(), Error> {
     match refusal {
-        Refusal::Space => pool.file().grow().await?,
+        Refusal::Space => match pool.file().grow().await {
+            Err(error) if error.kind() == FileErrorKind::Full && !*written => {
+                *written = true;
+                pool.write_epoch(epoch).await?;
+            }
+            grown => grown?,
+        },
         refusal => pool.wait_for_relief(refusal, relief).await?,
     }
     Ok(())
@@ -243,7 +292,6 @@ async fn wait_for(
 
 /// Recovery under way: one epoch, no log.
 struct Replay {
-    stopper: Stopper,
     forest: Arc<Forest>,
     catalog: Catalog,
     epoch: u64,
@@ -394,7 +442,7 @@ impl Replay {
 
     async fn edit_all(&self, tree: TreeRef, edits: &[Edit<'_>]) -> Result<(), Error> {
         let pool = self.forest.pool();
-        let mut ways = Vec::new();
+        let (mut ways, mut written) = (Vec::new(), false);
         loop {
             let relief = pool.relief();
             let blocked = match self.try_edit(tree, edits, &mut ways)? {
@@ -403,7 +451,9 @@ impl Replay {
             };
             match blocked {
                 Blocked::Fetch(pages) => pool.fetch_many(&pages).await?,
-                Blocked::Refused(refusal) => wait_for(pool, refusal, relief).await?,
+                Blocked::Refused(refusal) => {
+                    wait_for(pool, refusal, relief, self.epoch, &mut written).await?;
+                }
                 Blocked::Moved | Blocked::TooManyLeaves => {}
             }
         }

@@ -121,11 +121,13 @@ impl<'e> Verifier<'e> {
     async fn check_tree(&mut self, name: &str, tree: TreeRef) -> Result<(), Error> {
         let Some(root) = self.copy(name, tree.root).await? else { return Ok(()) };
         let mut level = root.page().level();
+        // The root may grow meanwhile: the levels below this copy stay what they are.
+        let mut root = Some(root);
         self.report.height = self.report.height.max(level + 1);
         let mut first = tree.root;
         let mut known = Children::from([(tree.root, Vec::new())]);
         loop {
-            let children = self.check_level(name, tree, level, first, known).await?;
+            let children = self.check_level(name, tree, level, first, known, root.take()).await?;
             let Some((next, below)) = children else { return Ok(()) };
             if level == 0 {
                 return Ok(());
@@ -134,8 +136,8 @@ impl<'e> Verifier<'e> {
         }
     }
 
-    /// Walks one level from its left-most page; `known` is what the parents say of it. Returns the
-    /// same for the level below.
+    /// Walks one level from its left-most page, of which there may be a copy already; `known` is what
+    /// the parents say of the level. Returns the same for the level below.
     async fn check_level(
         &mut self,
         name: &str,
@@ -143,6 +145,7 @@ impl<'e> Verifier<'e> {
         level: u8,
         first: PageId,
         mut known: Children,
+        mut first_image: Option<Image>,
     ) -> Result<Option<(PageId, Children)>, Error> {
         let mut below = Children::new();
         let mut first_below = None;
@@ -155,7 +158,11 @@ impl<'e> Verifier<'e> {
                 self.problem(format!("{place} is reached twice"));
                 return Ok(None);
             }
-            let Some(image) = self.copy(name, id).await? else {
+            let image = match first_image.take() {
+                Some(image) => Some(image),
+                None => self.copy(name, id).await?,
+            };
+            let Some(image) = image else {
                 // Its right link is lost: the walk goes on at the next page that the parents know.
                 known.remove(&id);
                 let beyond = known.iter().filter(|(_, separator)| **separator > expected_low);

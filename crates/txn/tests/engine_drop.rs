@@ -8,6 +8,7 @@ mod engine_support;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use engine_support::{
     MAX_RECORD, Model, Op, apply, assert_clean, assert_same, batch, contents, machine, open,
@@ -16,7 +17,7 @@ use engine_support::{
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use treering_blink::{Chunk, Direction, From, TreeRef};
-use treering_pagefile::sim::{Sim, SimImage};
+use treering_pagefile::sim::{Sim, SimImage, yield_now};
 use treering_txn::{Durability, Engine, Error, OpKind};
 
 const NAMES: [&str; 3] = ["users", "orders", "made"];
@@ -269,4 +270,78 @@ fn every_kind_of_future_dropped_after_every_poll() {
         }
     }
     assert!(most > 20, "with so few polls this tests nothing: {most}");
+}
+
+/// An opening is the engine's own business: when its future is dropped, at whatever moment, it comes
+/// to its end and is closed again. Then the lock of the folder (here a count) is free, and the next
+/// opening finds everything.
+#[test]
+fn an_opening_dropped_at_any_moment_frees_the_folder() {
+    let (base, model) = grown();
+    for what in ["closed", "killed", "new"] {
+        let image = match what {
+            "closed" => Some(base.clone()),
+            "killed" => Some(killed(&base)),
+            _ => None,
+        };
+        let (mut moment, mut over) = (0, false);
+        while !over {
+            let context = format!("opening a {what} database dropped after {moment} moments");
+            let sim = match &image {
+                Some(image) => patient(Sim::from_image(image, moment)),
+                None => machine(moment),
+            };
+            let folder = Arc::new(());
+            let keep = Box::new(Arc::clone(&folder));
+            let mut future =
+                Box::pin(Engine::open(sim.disk(), sim.runtime(), options(16, 7), keep));
+            let mut cx = Context::from_waker(Waker::noop());
+            assert!(future.as_mut().poll(&mut cx).is_pending());
+            sim.run(async {
+                for _ in 0..moment {
+                    yield_now().await;
+                }
+            })
+            .unwrap();
+            if let Poll::Ready(engine) = future.as_mut().poll(&mut cx) {
+                engine.unwrap_or_else(|error| panic!("{context}: {error}")).stop();
+                over = true;
+            }
+            drop(future);
+            // Some of the engine's tasks end with a timer.
+            sim.run(sim.runtime().sleep(Duration::from_secs(1))).unwrap();
+            sim.settle().unwrap();
+            assert_eq!(Arc::strong_count(&folder), 1, "{context}: the folder is still locked");
+            let found = sim.run(async {
+                let engine = open(&sim, options(16, 8)).await.unwrap();
+                assert_clean(&engine, &context).await;
+                contents(&engine, &NAMES).await.unwrap()
+            });
+            let found = found.unwrap_or_else(|stalled| panic!("{context}: {stalled}"));
+            if image.is_some() {
+                assert_same(&found, &model, &context);
+            }
+            moment += 1 + moment / 10;
+        }
+        assert!(moment > 20, "opening a {what} database took {moment} moments");
+    }
+}
+
+/// The database, after changes that came to nothing, and were not followed by a checkpoint.
+fn killed(base: &SimImage) -> SimImage {
+    let sim = patient(Sim::from_image(base, 9));
+    sim.run(async {
+        let engine = open(&sim, options(64, 9)).await.unwrap();
+        let trees: Vec<_> =
+            NAMES.iter().filter_map(|name| engine.find_tree(name.as_bytes())).collect();
+        for number in 0..60 {
+            let (key, value) = bulky(number);
+            for value in [&value[1..], &value] {
+                let ops = [Op::put(number % 2, &key, value)];
+                engine.commit(batch(&trees, &ops), Durability::Durable).await.unwrap();
+            }
+        }
+    })
+    .unwrap();
+    sim.disk().image_visible()
 }

@@ -152,7 +152,7 @@ fn deleting_makes_room() {
         let model = journal.model(3);
         let tree = engine.find_tree(b"users").unwrap();
         // Deleting everything, and putting it back into the room that it took.
-        for (key, _) in &model[0] {
+        for key in model[0].keys() {
             let op = Op { kind: OpKind::Delete, ..Op::put(0, key, b"") };
             engine.commit(batch(&[tree], &[op]), Durability::None).await.unwrap();
         }

@@ -8,9 +8,7 @@ use std::sync::Arc;
 
 use engine_support::journal::Journal;
 use engine_support::workload::Load;
-use engine_support::{
-    MAX_RECORD, Op, assert_clean, batch, machine, open, options, scan_all,
-};
+use engine_support::{MAX_RECORD, Op, assert_clean, batch, machine, open, options, scan_all};
 use treering_blink::{Chunk, Direction, From, TreeRef};
 use treering_pagefile::sim::{Sim, SimDiskOptions, yield_now};
 use treering_pagefile::{AlignedBuf, Disk, FileErrorKind, Op as DiskOp};

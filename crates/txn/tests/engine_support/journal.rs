@@ -7,7 +7,7 @@
 use std::sync::{Arc, Mutex};
 
 use treering_blink::TreeRef;
-use treering_txn::{Durability, Engine, Error};
+use treering_txn::{Durability, Engine, Error, OpKind};
 
 use super::{Model, Op, apply, batch};
 
@@ -107,9 +107,8 @@ impl Journal {
             return Ok(());
         }
         // Some of the open commits are there, in some order, at sequences that no other has.
-        let gaps: Vec<u64> = (inner.base + 1..=sequence)
-            .filter(|sequence| inner.known.iter().all(|(known, _)| known != sequence))
-            .collect();
+        let gaps: Vec<u64> =
+            (inner.base + 1..=sequence).filter(|sequence| !inner.is_taken(*sequence)).collect();
         let open: Vec<&Vec<Op>> = inner.open.iter().map(|(_, ops)| ops).collect();
         if inner.place(found, sequence, &gaps, &open, &mut Vec::new()) {
             return Ok(());
@@ -136,6 +135,20 @@ impl Journal {
 }
 
 impl Inner {
+    /// Whether a known commit has this sequence for itself. One that changed nothing was told that of
+    /// the last change it can have seen, which may be an open one.
+    fn is_taken(&self, sequence: u64) -> bool {
+        let known = self.known.iter().filter(|(known, _)| *known == sequence);
+        known.map(|(_, ops)| ops).any(|ops| {
+            let deleted = |op: &Op| {
+                ops.iter().any(|other| other.kind == OpKind::Delete && other.key == op.key)
+            };
+            ops.iter().any(|op| {
+                matches!(op.kind, OpKind::Put | OpKind::Insert | OpKind::Update) && !deleted(op)
+            })
+        })
+    }
+
     /// The model after the known commits up to `sequence` and these others.
     fn model(&self, trees: usize, sequence: u64, others: &[(u64, &Vec<Op>)]) -> Model {
         let known = self.known.iter().map(|(sequence, ops)| (*sequence, ops));
