@@ -84,7 +84,7 @@ impl Forest {
     }
 
     /// Notes that the parent of `left` has to be told of its right sibling.
-    pub(crate) fn report_unposted(&self, left: PageId) {
+    pub fn report_unposted(&self, left: PageId) {
         let mut unposted = self.unposted.lock().unwrap_or_else(PoisonError::into_inner);
         if unposted.len() < UNPOSTED_MAX && unposted.insert(left) {
             drop(unposted);

@@ -7,7 +7,7 @@
 //! this (I6).
 
 use std::any::Any;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::channel::oneshot;
 use treering_blink::{Blocked, Chunk, Direction, Edit, Epochs, Forest, From, Step, TreeRef, Way};
@@ -51,8 +51,8 @@ impl Engine {
             runtime: Arc::clone(&runtime),
             health,
             options,
-            keep: Arc::new(Mutex::new(Some(keep))),
-            pool: Arc::default(),
+            keep: Mutex::new(Some(keep)),
+            pool: Mutex::default(),
         };
         let (done, opened) = oneshot::channel();
         runtime.spawn(Box::pin(async move {
@@ -82,27 +82,22 @@ struct Opening {
     health: Arc<Health>,
     options: EngineOptions,
     /// Taken by the engine, once there is one.
-    keep: Arc<Mutex<Option<Box<dyn Any + Send + Sync>>>>,
+    keep: Mutex<Option<Box<dyn Any + Send + Sync>>>,
     /// The pool, once there is one.
-    pool: Arc<OnceLock<Arc<Pool>>>,
+    pool: Mutex<Option<Arc<Pool>>>,
 }
 
 impl Opening {
     async fn run(self) -> Result<Arc<Engine>, Error> {
-        let (keep, pool) = (Arc::clone(&self.keep), Arc::clone(&self.pool));
         let opened = self.open().await;
-        if opened.is_err()
-            && let Some(pool) = pool.get()
-        {
+        if opened.is_err() {
             // Before the folder is free, nothing may be on its way to it.
-            pool.stop();
-            pool.written().await;
+            self.give_up_pool().await;
         }
-        drop(keep);
         opened
     }
 
-    async fn open(self) -> Result<Arc<Engine>, Error> {
+    async fn open(&self) -> Result<Arc<Engine>, Error> {
         match PageFile::presence(&self.disk).await? {
             Presence::Present => self.recover().await,
             Presence::Missing | Presence::Interrupted if self.options.create => self.create().await,
@@ -113,7 +108,16 @@ impl Opening {
         }
     }
 
-    async fn create(self) -> Result<Arc<Engine>, Error> {
+    /// Ends the pool; resolves when no page is on its way to disk.
+    async fn give_up_pool(&self) {
+        let pool = lock(&self.pool).take();
+        if let Some(pool) = pool {
+            pool.stop();
+            pool.written().await;
+        }
+    }
+
+    async fn create(&self) -> Result<Arc<Engine>, Error> {
         let page_size = self.options.page_size.unwrap_or(DEFAULT_PAGE_SIZE);
         let incarnation = self.options.entropy;
         let (disk, health) = (Arc::clone(&self.disk), Arc::clone(&self.health));
@@ -131,16 +135,29 @@ impl Opening {
         self.finish(forest, Catalog::default(), recovery, start).await
     }
 
-    async fn recover(self) -> Result<Arc<Engine>, Error> {
+    /// Opens the last checkpoint and replays the log. Posting splits takes room that the life before
+    /// may not have had: parents change that had not changed yet. If that is what fills the disk, it
+    /// begins once more and leaves the splits to be posted later (I13). As nothing durable has
+    /// changed, it may.
+    async fn recover(&self) -> Result<Arc<Engine>, Error> {
+        let recovered = match self.replay(Posting::Now).await {
+            Err(error) if error.file_kind() == Some(FileErrorKind::Full) => {
+                self.give_up_pool().await;
+                self.replay(Posting::Later).await?
+            }
+            recovered => recovered?,
+        };
+        let Recovered { forest, catalog, recovery, start } = recovered;
+        self.finish(forest, catalog, recovery, start).await
+    }
+
+    async fn replay(&self, posting: Posting) -> Result<Recovered, Error> {
         let (disk, health) = (Arc::clone(&self.disk), Arc::clone(&self.health));
         let opened = PageFile::open(disk, health, self.options.page_size).await?;
         let checkpoint = opened.checkpoint;
         let forest = self.forest(opened.file, &opened.entries)?;
-        let mut replay =
-            Replay { forest, catalog: Catalog::default(), epoch: checkpoint.epoch + 1 };
-        self.runtime.spawn(Box::pin(
-            Arc::clone(replay.forest.pool()).run_cleaner(Arc::clone(&self.runtime)),
-        ));
+        let (catalog, epoch) = (Catalog::default(), checkpoint.epoch + 1);
+        let mut replay = Replay { forest, catalog, epoch, posting };
         replay.load_catalog().await?;
         let (replayed, sequence, last_segment, segments) =
             replay.run(Arc::clone(&self.disk), checkpoint).await?;
@@ -161,9 +178,10 @@ impl Opening {
             damaged_superblock: opened.damaged_superblock,
         };
         let Replay { forest, catalog, .. } = replay;
-        self.finish_running(forest, catalog, recovery, start).await
+        Ok(Recovered { forest, catalog, recovery, start })
     }
 
+    /// The trees of a file, and the cleaner of their pool.
     fn forest(
         &self,
         file: Arc<PageFile>,
@@ -176,26 +194,14 @@ impl Opening {
             Pool::new(file, Arc::clone(&self.health), entries, options).map_err(|source| {
                 FileError::io(format!("reserving {cache} bytes of memory for the cache"), source)
             })?;
-        // An opening makes one pool.
-        let _ = self.pool.set(Arc::clone(&pool));
+        *lock(&self.pool) = Some(Arc::clone(&pool));
+        self.runtime.spawn(Box::pin(Arc::clone(&pool).run_cleaner(Arc::clone(&self.runtime))));
         Ok(Arc::new(Forest::new(pool)))
     }
 
-    async fn finish(
-        self,
-        forest: Arc<Forest>,
-        catalog: Catalog,
-        recovery: Recovery,
-        start: LogStart,
-    ) -> Result<Arc<Engine>, Error> {
-        self.runtime
-            .spawn(Box::pin(Arc::clone(forest.pool()).run_cleaner(Arc::clone(&self.runtime))));
-        self.finish_running(forest, catalog, recovery, start).await
-    }
-
     /// The new life's log and its first checkpoint.
-    async fn finish_running(
-        self,
+    async fn finish(
+        &self,
         forest: Arc<Forest>,
         catalog: Catalog,
         recovery: Recovery,
@@ -210,15 +216,15 @@ impl Opening {
             start,
         )
         .await?;
-        let keep = self.keep.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let keep = lock(&self.keep).take();
         let engine = Engine::new(Parts {
-            health: self.health,
+            health: Arc::clone(&self.health),
             forest,
             log,
             catalog,
             incarnation,
             recovery,
-            runtime: self.runtime,
+            runtime: Arc::clone(&self.runtime),
             keep: keep.expect("an opening makes one engine"),
         });
         let first = engine.checkpoint().await;
@@ -229,6 +235,25 @@ impl Opening {
         hold_replay_slack(engine.pool()).await;
         Ok(engine)
     }
+}
+
+/// What a replay leads to.
+struct Recovered {
+    forest: Arc<Forest>,
+    catalog: Catalog,
+    recovery: Recovery,
+    start: LogStart,
+}
+
+/// When a replay tells parents of the splits that it makes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Posting {
+    Now,
+    Later,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Sets room aside for the next recovery (I13). A replay changes the pages that the log's commits
@@ -295,6 +320,7 @@ struct Replay {
     forest: Arc<Forest>,
     catalog: Catalog,
     epoch: u64,
+    posting: Posting,
 }
 
 /// During replay there is one epoch, and nobody else.
@@ -475,7 +501,12 @@ impl Replay {
             Err(blocked) => return Ok(Err(blocked)),
         };
         let split = plan.commit(self.epoch);
-        self.forest.post_now(|id| self.catalog.by_id(id), split, &OneEpoch(self.epoch));
+        match self.posting {
+            Posting::Now => {
+                self.forest.post_now(|id| self.catalog.by_id(id), split, &OneEpoch(self.epoch));
+            }
+            Posting::Later => split.into_iter().for_each(|left| self.forest.report_unposted(left)),
+        }
         Ok(Ok(()))
     }
 
