@@ -10,7 +10,7 @@
 //! (I3). A root keeps its page: its contents move to new pages, and it becomes their parent.
 
 use treering_bufpool::{ExclusivePage, NewPage, Pool};
-use treering_pagefile::PageId;
+use treering_pagefile::{PageId, Room};
 
 use crate::build::{Image, PageSpec, build};
 use crate::entries::Entries;
@@ -59,8 +59,13 @@ impl<'f> Reserved<'f> {
         Self { pool, count: 0 }
     }
 
-    pub(crate) fn prepare(&mut self, page: &ExclusivePage<'_>, epoch: u64) -> Result<(), Blocked> {
-        self.count += usize::from(page.prepare(epoch)?);
+    pub(crate) fn prepare(
+        &mut self,
+        page: &ExclusivePage<'_>,
+        epoch: u64,
+        room: Room,
+    ) -> Result<(), Blocked> {
+        self.count += usize::from(page.prepare(epoch, room)?);
         Ok(())
     }
 
@@ -85,10 +90,13 @@ impl<'f> Leaves<'f> {
         let pool: &'f Pool = self.forest.pool();
         let mut reserved = Reserved::none(pool);
         let mut changes = Vec::new();
+        // Deletes work on a full disk, too (I13).
+        let deletes = edits.iter().all(|edit| edit.value.is_none());
+        let room = if deletes { Room::Shrinking } else { Room::Growing };
         for edits in edits.chunk_by(|a, b| self.of_key[a.index] == self.of_key[b.index]) {
             let leaf = self.of_key[edits[0].index];
             let (tree, page) = &self.pages[leaf];
-            reserved.prepare(page, epoch)?;
+            reserved.prepare(page, epoch, room)?;
             let how = if fits_in_place(page, edits) {
                 How::InPlace(edits.to_vec())
             } else {
@@ -115,12 +123,18 @@ impl<'f, 'e> Plan<'f, 'e> {
     pub fn commit(self, epoch: u64) -> Vec<PageId> {
         let mut unposted = Vec::new();
         for Change { leaf, how } in self.changes {
-            let (_, page) = &self.leaves.pages[leaf];
-            match how {
+            let (tree, page) = &self.leaves.pages[leaf];
+            let shrank = match how {
                 How::InPlace(edits) => edit_in_place(page, &edits),
-                How::Rebuild(rebuilt) => unposted.extend(rebuilt.commit(page, epoch)),
-            }
+                How::Rebuild(rebuilt) => {
+                    unposted.extend(rebuilt.commit(page, epoch));
+                    false
+                }
+            };
             page.changed(epoch);
+            if shrank && page.page() != tree.root && Page::new(page.words()).is_underfull() {
+                self.leaves.forest.report_underfull(page.page());
+            }
         }
         self.reserved.used();
         unposted
@@ -132,13 +146,19 @@ pub(crate) fn record_room(key: &[u8], value: &[u8], prefix_len: usize) -> usize 
     SLOT_LEN + Lengths::new(key.len() - prefix_len, value.len()).record()
 }
 
-fn edit_in_place(page: &ExclusivePage<'_>, edits: &[Edit<'_>]) {
+/// Makes the edits; whether one of them made the page's contents less.
+fn edit_in_place(page: &ExclusivePage<'_>, edits: &[Edit<'_>]) -> bool {
     let view = Page::new(page.words());
+    let mut shrank = false;
     for edit in edits {
         let done = match (view.find(edit.key), edit.value) {
-            (Ok(slot), Some(value)) => view.replace_value(slot, value),
+            (Ok(slot), Some(value)) => {
+                shrank |= value.len() < view.value_len(slot);
+                view.replace_value(slot, value)
+            }
             (Err(slot), Some(value)) => view.insert(slot, edit.key, value),
             (Ok(slot), None) => {
+                shrank = true;
                 view.remove(slot);
                 true
             }
@@ -146,6 +166,7 @@ fn edit_in_place(page: &ExclusivePage<'_>, edits: &[Edit<'_>]) {
         };
         assert!(done, "an edit that was planned to fit in place did not");
     }
+    shrank
 }
 
 /// What a page holds after edits.

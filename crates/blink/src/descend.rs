@@ -47,11 +47,11 @@ impl Target<'_> {
     }
 }
 
-/// How far down a descent has come: the page where it goes on, and its level. A page keeps its level
-/// and its low fence, and what it no longer covers is to its right, so a descent may go on there
-/// however long ago that was; and the pages above need not be in memory any more. Without it a
-/// descent needs its whole path in memory at one moment, which in a small pool under load may never
-/// come.
+/// How far down a descent has come: the page where it goes on, and its level. What a page has given
+/// up since to a split is to its right; if the page has been freed or has given its left end away,
+/// its fences show that, and the descent begins again. So it may go on there however long ago that
+/// was; and the pages above need not be in memory any more. Without it a descent needs its whole path
+/// in memory at one moment, which in a small pool under load may never come.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Way(Option<(PageId, u8)>);
 
@@ -66,6 +66,8 @@ enum Look<R> {
     Found(R),
     Down(PageId, u8),
     Right(PageId, bool),
+    /// Its level is below the one that is looked for.
+    Below,
     Lost,
 }
 
@@ -103,7 +105,7 @@ impl Forest {
                         None => Look::Lost,
                     },
                     Position::Here if here == level => Look::Found(look(&view)),
-                    Position::Here if here < level => Look::Lost,
+                    Position::Here if here < level => Look::Below,
                     Position::Here => Look::Down(view.child(target.child_slot(&view)), here),
                 }
             });
@@ -126,7 +128,10 @@ impl Forest {
                     way.0 = expected.map(|level| (page, level));
                     return Ok(Step::Fetch(vec![page]));
                 }
-                Read::Done(Look::Lost) | Read::Free => {
+                Read::Done(Look::Below) if page == tree.root => {
+                    return Err(TreeError::Shallow { tree: tree.id, level });
+                }
+                Read::Done(Look::Lost | Look::Below) | Read::Free => {
                     expected = None;
                     page = tree.root;
                 }

@@ -34,6 +34,14 @@ impl Entries {
         entries
     }
 
+    /// Adds the entries of `other` behind these.
+    pub fn append(&mut self, other: &Self) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&other.bytes);
+        let moved = |span: &Range<usize>| span.start + start..span.end + start;
+        self.spans.extend(other.spans.iter().map(|(key, value)| (moved(key), moved(value))));
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.spans.len()

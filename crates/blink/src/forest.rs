@@ -56,6 +56,14 @@ pub enum TreeError {
         /// Its root.
         root: PageId,
     },
+    /// The tree has no such level (any more).
+    #[error("tree {tree} has no level {level}; look again")]
+    Shallow {
+        /// The tree's number.
+        tree: u32,
+        /// The level.
+        level: u8,
+    },
     /// The page file failed.
     #[error(transparent)]
     File(#[from] FileError),
@@ -64,18 +72,47 @@ pub enum TreeError {
 /// The trees of one pool.
 pub struct Forest {
     pool: Arc<Pool>,
-    unposted: Mutex<BTreeSet<PageId>>,
-    reported: Event,
+    unposted: Reports,
+    underfull: Reports,
 }
 
-/// How many splits may wait to be posted. A report beyond it is dropped: the flag stays in the page
-/// and whoever crosses the link reports it again.
+/// Pages that an engine task should look at.
+struct Reports {
+    pages: Mutex<BTreeSet<PageId>>,
+    reported: Event,
+    /// A report beyond so many is dropped.
+    most: usize,
+}
+
+/// How many splits may wait to be posted. If a report is dropped, the flag stays in the page and
+/// whoever crosses the link reports it again.
 const UNPOSTED_MAX: usize = 1024;
+/// How many pages may wait to be merged: 32 bytes each. If a report is dropped, the next delete in
+/// the page makes another, and compaction looks everywhere.
+const UNDERFULL_MAX: usize = 1 << 20;
+
+impl Reports {
+    fn new(most: usize) -> Self {
+        Self { pages: Mutex::default(), reported: Event::new(), most }
+    }
+
+    fn add(&self, page: PageId) {
+        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        if pages.len() < self.most && pages.insert(page) {
+            drop(pages);
+            self.reported.notify(usize::MAX);
+        }
+    }
+
+    fn take(&self) -> Option<PageId> {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner).pop_first()
+    }
+}
 
 impl Forest {
     /// The trees in `pool`.
     pub fn new(pool: Arc<Pool>) -> Self {
-        Self { pool, unposted: Mutex::default(), reported: Event::new() }
+        Self { pool, unposted: Reports::new(UNPOSTED_MAX), underfull: Reports::new(UNDERFULL_MAX) }
     }
 
     /// The pool under the trees.
@@ -85,21 +122,36 @@ impl Forest {
 
     /// Notes that the parent of `left` has to be told of its right sibling.
     pub fn report_unposted(&self, left: PageId) {
-        let mut unposted = self.unposted.lock().unwrap_or_else(PoisonError::into_inner);
-        if unposted.len() < UNPOSTED_MAX && unposted.insert(left) {
-            drop(unposted);
-            self.reported.notify(usize::MAX);
-        }
+        self.unposted.add(left);
     }
 
     /// Takes a page that was reported, for [`Forest::post`].
     pub fn take_unposted(&self) -> Option<PageId> {
-        let mut unposted = self.unposted.lock().unwrap_or_else(PoisonError::into_inner);
-        unposted.pop_first()
+        self.unposted.take()
     }
 
-    /// Is woken when a page is reported.
+    /// Is woken when a split is reported.
     pub fn unposted_reported(&self) -> EventListener {
-        self.reported.listen()
+        self.unposted.reported.listen()
+    }
+
+    /// Notes that a page should borrow from a sibling or merge with it.
+    pub fn report_underfull(&self, page: PageId) {
+        self.underfull.add(page);
+    }
+
+    /// Takes a page that was reported, for [`Forest::merge`].
+    pub fn take_underfull(&self) -> Option<PageId> {
+        self.underfull.take()
+    }
+
+    /// Whether a reported page waits to be merged.
+    pub fn has_underfull(&self) -> bool {
+        !self.underfull.pages.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Is woken when an underfull page is reported.
+    pub fn underfull_reported(&self) -> EventListener {
+        self.underfull.reported.listen()
     }
 }

@@ -4,13 +4,15 @@
 //! are latched, tree by tree and left to right. A leaf found earlier may have been split by then, so
 //! after latching the key has to be between its fences; if it is beyond, the right link leads on,
 //! latch by latch. A leaf is latched by its id only when its low fence shows that it lies to the
-//! right of those already held: otherwise it is reached from the last one by right links.
+//! right of those already held: otherwise it is reached from the last one by right links. See
+//! `order` for what makes that safe while pages are freed.
 
-use treering_bufpool::ExclusivePage;
+use treering_bufpool::{ExclusivePage, PinnedPage};
 use treering_pagefile::PageId;
 
-use crate::descend::{Target, Way};
+use crate::descend::{Live, Target, Way};
 use crate::forest::{Blocked, Forest, Step, TreeError, TreeRef};
+use crate::order::{look, pin};
 use crate::page::{Page, Position};
 
 /// Leaves under their exclusive latches, in I11's order.
@@ -81,29 +83,32 @@ impl Forest {
 impl<'f> Leaves<'f> {
     /// Latches the leaf of `key`, which was `candidate` a moment ago.
     fn add(&mut self, tree: TreeRef, key: &[u8], candidate: PageId) -> Result<(), Blocked> {
+        let pool = self.forest.pool();
         let last = self.pages.last().filter(|(last_tree, _)| *last_tree == tree);
-        let mut next = candidate;
-        if let Some((_, last)) = last {
-            let view = Page::new(last.words());
-            match view.position(key) {
-                Position::Before => return Err(Blocked::Moved),
-                Position::Here => {
-                    self.of_key.push(self.pages.len() - 1);
-                    return Ok(());
-                }
-                Position::Beyond => {
-                    let right = view.right().ok_or(Blocked::Moved)?;
-                    if right != candidate && !self.lies_beyond(last, candidate) {
-                        next = right;
+        let mut next = match last {
+            Some((_, last)) => {
+                let view = Page::new(last.words());
+                match view.position(key) {
+                    Position::Before => return Err(Blocked::Moved),
+                    Position::Here => {
+                        self.of_key.push(self.pages.len() - 1);
+                        return Ok(());
                     }
+                    Position::Beyond => self.pin_beyond(tree, last, candidate)?,
                 }
             }
-        }
-        let mut steps = 0;
-        loop {
-            let pool = self.forest.pool();
-            let pinned = pool.try_pin(next).ok_or_else(|| Blocked::Fetch(vec![next]))?;
-            let page = pinned.write();
+            None => {
+                let pinned = pin(pool, candidate)?;
+                // The leaves held are of trees before this one. If none is, nobody can wait for it.
+                let meant = |page: &Live<'_>| page.tree() == tree.id;
+                if !self.pages.is_empty() && look(pool, candidate, meant) != Some(true) {
+                    return Err(Blocked::Moved);
+                }
+                pinned
+            }
+        };
+        for _ in 0..RIGHT_STEPS_MAX {
+            let page = next.write();
             let view = Page::new(page.words());
             if view.tree() != tree.id || !view.is_leaf() {
                 return Err(Blocked::Moved);
@@ -117,39 +122,44 @@ impl<'f> Leaves<'f> {
                 Position::Before => return Err(Blocked::Moved),
                 Position::Beyond => {
                     if view.unposted() {
-                        self.forest.report_unposted(next);
+                        self.forest.report_unposted(page.page());
                     }
-                    next = view.right().ok_or(Blocked::Moved)?;
-                    steps += 1;
-                    if steps > RIGHT_STEPS_MAX {
-                        return Err(Blocked::Moved);
-                    }
+                    next = pin(pool, view.right().ok_or(Blocked::Moved)?)?;
                 }
             }
         }
+        Err(Blocked::Moved)
     }
 
-    /// Whether `candidate` lies to the right of `last`, as its low fence shows. Pages of a level
-    /// never change places, so it still does when it is latched.
-    ///
-    /// No latch is waited for: the candidate may turn out to lie to the left, where somebody may
-    /// hold it and wait for `last` (I11). When in doubt the answer is no, and the right link leads
-    /// there, too.
-    fn lies_beyond(&self, last: &ExclusivePage<'_>, candidate: PageId) -> bool {
-        if candidate == last.page() || self.pages.iter().any(|(_, held)| held.page() == candidate) {
-            return false;
-        }
+    /// Pins a page to the right of `last`, the last leaf held: `candidate` if its low fence shows
+    /// that it lies there, else the right sibling, from which right links lead to it, too.
+    fn pin_beyond(
+        &self,
+        tree: TreeRef,
+        last: &ExclusivePage<'f>,
+        candidate: PageId,
+    ) -> Result<PinnedPage<'f>, Blocked> {
+        let pool = self.forest.pool();
+        let view = Page::new(last.words());
+        let right = view.right().ok_or(Blocked::Moved)?;
+        let held = self.pages.iter().any(|(_, page)| page.page() == candidate);
         let mut high = Vec::new();
-        if !Page::new(last.words()).high_into(&mut high) {
-            return false;
+        if !held && right != candidate && view.high_into(&mut high) {
+            let pinned = pin(pool, candidate)?;
+            let mut low = Vec::new();
+            // One look: it may turn out to lie to the left, where somebody may hold it and wait for
+            // `last`.
+            let is_leaf = pool.glance(candidate, |words| {
+                let view = Page::new(words);
+                low.clear();
+                view.low_into(&mut low);
+                view.tree() == tree.id && view.is_leaf()
+            });
+            if is_leaf == Some(true) && low >= high {
+                return Ok(pinned);
+            }
         }
-        let mut low = Vec::new();
-        let is_leaf = self.forest.pool().glance(candidate, |words| {
-            let view = Page::new(words);
-            view.low_into(&mut low);
-            view.is_leaf()
-        });
-        is_leaf == Some(true) && low >= high
+        pin(pool, right)
     }
 
     /// Looks up key number `index`, and appends its value to `value`.

@@ -297,6 +297,12 @@ impl<W: Words> Page<W> {
         self.fences_start().saturating_sub(HEADER_LEN + self.free_total())
     }
 
+    /// Whether less than a third of the room for entries is used, so that the page should borrow from
+    /// a sibling or merge with it (Perst's limit).
+    pub fn is_underfull(&self) -> bool {
+        3 * self.live_bytes() < self.fences_start().saturating_sub(HEADER_LEN)
+    }
+
     /// Where the fences begin that stand at the end of the heap.
     pub(crate) fn fences_start(&self) -> usize {
         let fences = self.span(WORD_LOW).len + self.span(WORD_HIGH).len;

@@ -8,11 +8,12 @@
 //! also how splits are found whose posting a crash prevented.
 
 use treering_bufpool::Read;
-use treering_pagefile::PageId;
+use treering_pagefile::{PageId, Room};
 
 use crate::apply::{Edit, Edited, Rebuilt, Reserved, rebuild, record_room};
-use crate::descend::{Target, Way};
+use crate::descend::{Live, Target, Way};
 use crate::forest::{Blocked, Forest, Step, TreeError, TreeRef};
+use crate::order::{latch_meant, pin};
 use crate::page::{Page, Position};
 
 /// Lets changes of structure into an epoch; the log does.
@@ -82,10 +83,12 @@ impl Forest {
             return Ok(Ok(Vec::new()));
         };
         let (target, mut way) = (Target::At(&separator), Way::default());
-        let parent = self.descend(tree, level + 1, target, &mut way, |_| ())?;
-        let parent = match parent {
-            Step::Done((parent, ())) => parent,
-            Step::Fetch(pages) => return Ok(Err(Blocked::Fetch(pages))),
+        let parent = match self.descend(tree, level + 1, target, &mut way, |_| ()) {
+            Ok(Step::Done((parent, ()))) => parent,
+            Ok(Step::Fetch(pages)) => return Ok(Err(Blocked::Fetch(pages))),
+            // The page has become a root, or is none any more: look again.
+            Err(TreeError::Shallow { .. }) => return Ok(Err(Blocked::Moved)),
+            Err(error) => return Err(error),
         };
         Ok(self.post_latched(tree, left, right, &separator, parent, epochs))
     }
@@ -101,13 +104,14 @@ impl Forest {
         low: &[u8],
         child: PageId,
     ) -> Result<Step<bool>, TreeError> {
-        let knows = |page: &crate::descend::Live<'_>| page.child_for(low) == child;
+        let knows = |page: &Live<'_>| page.child_for(low) == child;
         let (target, mut way) = (Target::At(low), Way::default());
-        let step = self.descend(tree, level + 1, target, &mut way, knows)?;
-        Ok(match step {
-            Step::Done((_, knows)) => Step::Done(knows),
-            Step::Fetch(pages) => Step::Fetch(pages),
-        })
+        match self.descend(tree, level + 1, target, &mut way, knows) {
+            Ok(Step::Done((_, knows))) => Ok(Step::Done(knows)),
+            Ok(Step::Fetch(pages)) => Ok(Step::Fetch(pages)),
+            Err(TreeError::Shallow { .. }) => Ok(Step::Done(false)),
+            Err(error) => Err(error),
+        }
     }
 
     fn post_latched<E: Epochs>(
@@ -120,8 +124,7 @@ impl Forest {
         epochs: &E,
     ) -> Result<Vec<PageId>, Blocked> {
         let pool = self.pool();
-        let pin = |page| pool.try_pin(page).ok_or_else(|| Blocked::Fetch(vec![page]));
-        let left_page = pin(left)?.write();
+        let left_page = pin(pool, left)?.write();
         let left_view = Page::new(left_page.words());
         let mut high = Vec::new();
         if !left_view.unposted() {
@@ -131,23 +134,27 @@ impl Forest {
         {
             return Err(Blocked::Moved);
         }
-        let parent_page = pin(parent)?.write();
+        if left_view.tree() != tree.id {
+            return Err(Blocked::Moved);
+        }
+        let level = left_view.level() + 1;
+        let above = |page: &Live<'_>| page.tree() == tree.id && page.level() == level;
+        let parent_page = latch_meant(pool, parent, above)?;
         let view = Page::new(parent_page.words());
-        let sound = view.tree() == tree.id && view.level() == left_view.level() + 1;
-        if !sound || view.position(separator) != Position::Here {
+        if !above(&view) || view.position(separator) != Position::Here {
             return Err(Blocked::Moved);
         }
 
         let epoch = epochs.current();
         let mut reserved = Reserved::none(pool);
-        reserved.prepare(&left_page, epoch)?;
+        reserved.prepare(&left_page, epoch, Room::Shrinking)?;
         let child = right.0.to_le_bytes();
         let mut rebuilt: Option<Rebuilt<'_>> = None;
         let known = view.child_for(separator) == right;
         let in_place =
             known || record_room(separator, &child, view.prefix_len()) <= view.free_contiguous();
         if !known {
-            reserved.prepare(&parent_page, epoch)?;
+            reserved.prepare(&parent_page, epoch, Room::Shrinking)?;
         }
         if !in_place {
             let edit = Edit { index: 0, key: separator, value: Some(&child) };

@@ -169,9 +169,12 @@ impl Forest {
         let most = READ_AHEAD.min(self.pool().frame_count() / 8);
         let step = self.descend(tree, 1, target, &mut Way::default(), |parent| {
             neighbours(parent, target.child_slot(parent), direction, most)
-        })?;
-        if let Step::Done((_, ahead)) = step {
-            self.pool().prefetch(&ahead);
+        });
+        match step {
+            Ok(Step::Done((_, ahead))) => self.pool().prefetch(&ahead),
+            // The root has become a leaf.
+            Ok(Step::Fetch(_)) | Err(TreeError::Shallow { .. }) => {}
+            Err(error) => return Err(error),
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use treering_latch::{ReadGuard, WriteGuard};
-use treering_pagefile::PageId;
+use treering_pagefile::{PageId, Room};
 
 use crate::frame::REFERENCED;
 use crate::pool::{Pool, lock};
@@ -53,6 +53,8 @@ pub enum Refusal {
     Space,
     /// No frame is free for a new page, and the cleaner has been told: [`Pool::relief`].
     Frames,
+    /// The page cannot be freed, as somebody has it pinned just now.
+    Pinned,
 }
 
 struct RawPin<'p> {
@@ -117,14 +119,14 @@ impl<'p> ExclusivePage<'p> {
 
     /// Makes the page ready to be changed in `epoch`: if it still has changes of the epoch before,
     /// whose checkpoint needs them, their image is captured and sent off; and room for the image
-    /// that the change will need is reserved.
+    /// that the change will need is reserved (what the change is for, `room` says).
     ///
     /// True if the reservation was made; [`ExclusivePage::changed`] uses it up, and whoever does
     /// not get that far gives it back with [`Pool::unreserve`]. False if none is needed.
     ///
     /// # Errors
     /// See [`Refusal`]; nothing is reserved then.
-    pub fn prepare(&self, epoch: u64) -> Result<bool, Refusal> {
+    pub fn prepare(&self, epoch: u64, room: Room) -> Result<bool, Refusal> {
         let pool = self.pin.pool;
         let frame = &pool.frames[self.pin.index as usize];
         let dirty = frame.dirty_epoch.load(Ordering::Acquire);
@@ -135,7 +137,19 @@ impl<'p> ExclusivePage<'p> {
         if dirty != 0 && !pool.capture(self.pin.index) {
             return Err(Refusal::Staging);
         }
-        if pool.file.try_reserve(1) { Ok(true) } else { Err(Refusal::Space) }
+        if pool.file.try_reserve(1, room) { Ok(true) } else { Err(Refusal::Space) }
+    }
+
+    pub(crate) fn place(&self) -> (&'p Pool, u32) {
+        (self.pin.pool, self.pin.index)
+    }
+
+    /// Lets go of the latch and of a pin that has been turned into a claim, which stays.
+    pub(crate) fn release_claimed(self) {
+        let Self { _latch, pin } = self;
+        drop(_latch);
+        pin.pool.frames[pin.index as usize].pins.fetch_sub(1, Ordering::AcqRel);
+        std::mem::forget(pin);
     }
 
     /// Notes that the page was changed in `epoch`, for which it was prepared.
@@ -163,7 +177,7 @@ impl Pool {
     /// # Errors
     /// See [`Refusal`]; nothing is taken then.
     pub fn try_new_page(&self) -> Result<NewPage<'_>, Refusal> {
-        if !self.file.try_reserve(1) {
+        if !self.file.try_reserve(1, Room::Growing) {
             return Err(Refusal::Space);
         }
         let claimed = self.claim_frame().or_else(|| {

@@ -22,6 +22,7 @@
 //! | on disk | loading | the load queue, which owns a claimed frame |
 //! | loading | resident, or on disk if the read failed | the read's completion |
 //! | resident | on disk | the clock, which has claimed a clean frame with no pins |
+//! | resident | free | [`DoomedPage::free`], which has claimed the frame and holds its latch |
 //!
 //! Pinning loads the word, increments the frame's pins and loads the word again. Claiming sets the
 //! pins from 0 to "claimed" first and changes the word then. So either the pinner sees the
@@ -33,6 +34,7 @@
 //! reader saw of a frame's next life is thrown away.
 
 mod clock;
+mod doom;
 mod frame;
 mod guard;
 mod load;
@@ -41,6 +43,7 @@ mod pool;
 mod table;
 mod writeback;
 
+pub use doom::DoomedPage;
 pub use guard::{ExclusivePage, NewPage, OwnedPin, PinnedPage, Refusal, SharedPage};
 pub use load::Fetch;
 pub use pool::{Pool, PoolOptions, PoolStats, Read};

@@ -47,7 +47,7 @@ impl Pool {
     /// A try that was refused a frame lets go of pages and frames itself, and must not take that for
     /// somebody else's: it would try again at once, for ever, and keep its thread from whoever could
     /// help. So for frames, the wait begins here; and as long as there are some, but not enough, it
-    /// only lets others go first.
+    /// only lets others go first; and so for pins, whose end is not announced.
     ///
     /// # Errors
     /// When nothing will come free any more: the engine is poisoned, or the pool has been stopped.
@@ -56,7 +56,7 @@ impl Pool {
         refusal: Refusal,
         mut relief: EventListener,
     ) -> Result<(), FileError> {
-        let mut at_once = false;
+        let mut at_once = refusal == Refusal::Pinned;
         if refusal == Refusal::Frames {
             relief = self.relief.listen();
             self.frames_wanted.store(true, Ordering::SeqCst);

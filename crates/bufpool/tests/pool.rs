@@ -11,7 +11,7 @@ use std::task::{Context, Waker};
 use treering_bufpool::{Pool, PoolOptions, Read, Refusal};
 use treering_pagefile::sim::{Sim, SimDisk};
 use treering_pagefile::{
-    CheckpointInfo, Disk, FileErrorKind, Health, LogPosition, PageFile, PageId,
+    CheckpointInfo, Disk, FileErrorKind, Health, LogPosition, PageFile, PageId, Room,
 };
 
 const PAGE: usize = 512;
@@ -88,7 +88,7 @@ async fn change(pool: &Arc<Pool>, page: PageId, epoch: u64, value: u64) {
         let refusal = {
             let Some(pinned) = pool.try_pin(page) else { continue };
             let latched = pinned.write();
-            match latched.prepare(epoch) {
+            match latched.prepare(epoch, Room::Growing) {
                 Ok(_) => {
                     latched.words()[PAGE / 8 - 1].store(value, Ordering::Relaxed);
                     latched.changed(epoch);

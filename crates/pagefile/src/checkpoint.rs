@@ -84,7 +84,7 @@ impl PageFile {
             })?;
         }
         state.generation += 1;
-        if !lines.is_empty() {
+        if !lines.is_empty() || self.compacting.load(Ordering::Acquire) {
             state.layout = self.write_map(state, lines).await?;
         }
         sync_file(&*self.disk, self.file)
@@ -119,7 +119,8 @@ impl PageFile {
         let sizes = Sizes::new(&self.geometry);
         let block = self.block();
         let generation = state.generation;
-        let base = state.layout.wants_base(sizes.slots_for(lines.len()));
+        let base = state.layout.wants_base(sizes.slots_for(lines.len()))
+            || self.compacting.load(Ordering::Acquire);
         let (kind, count) =
             if base { (Kind::Base, state.image.live()) } else { (Kind::Delta, lines.len()) };
         let mut segments = if base { Vec::new() } else { state.layout.segments.clone() };

@@ -23,7 +23,7 @@
 //! The file's layout is described in [`crate::superblock`], [`crate::space`] and [`crate::map`].
 
 use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::check;
@@ -31,7 +31,7 @@ use crate::checkpoint::Checkpointer;
 use crate::disk::{Disk, FileId};
 use crate::error::Health;
 use crate::growth::Growth;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Room};
 use crate::page::{Extent, PageId};
 use crate::space::Geometry;
 
@@ -74,6 +74,7 @@ pub struct PageFile {
     pub(crate) geometry: Geometry,
     pub(crate) checkpointer: Mutex<Checkpointer>,
     pub(crate) growth: Growth,
+    pub(crate) compacting: AtomicBool,
     pub(crate) stamps: AtomicU32,
     pub(crate) this: Weak<PageFile>,
     ledger: Mutex<Ledger>,
@@ -95,6 +96,7 @@ impl PageFile {
             geometry: ledger.geometry,
             checkpointer: Mutex::new(checkpointer),
             growth: Growth::default(),
+            compacting: AtomicBool::new(false),
             stamps: AtomicU32::new(next_stamp),
             this: this.clone(),
             ledger: Mutex::new(ledger),
@@ -125,8 +127,9 @@ impl PageFile {
 
     /// Reserves room for that many page images; all or nothing. `false`: the file has to grow, or a
     /// checkpoint has to release something, first. What the next checkpoints need is never given away.
-    pub fn try_reserve(&self, extents: usize) -> bool {
-        self.ledger().try_reserve(extents)
+    /// Growing changes leave a little to shrinking ones.
+    pub fn try_reserve(&self, extents: usize, room: Room) -> bool {
+        self.ledger().try_reserve(extents, room)
     }
 
     /// Gives reservations back.

@@ -12,6 +12,7 @@
 //! 3. The new slots are free.
 
 use std::io;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, Weak};
 
 use event_listener::Event;
@@ -20,6 +21,7 @@ use crate::buf::IoBuf;
 use crate::disk::{Completion, Lane, Op, Request};
 use crate::error::{FileError, FileErrorKind};
 use crate::file::{PageFile, lock};
+use crate::ledger::Room;
 
 /// A step is at least this many slots, or about this many bytes if that is more.
 const STEP_SLOTS_MIN: usize = 16;
@@ -57,7 +59,7 @@ impl PageFile {
     /// grows the file on this advice should pause after an error of kind `Full`.
     pub fn wants_growth(&self) -> bool {
         let ledger = self.ledger();
-        !ledger.has_room_for((ledger.slots() / 16).max(STEP_SLOTS_MIN / 2))
+        !ledger.has_room_for((ledger.slots() / 16).max(STEP_SLOTS_MIN / 2), Room::Growing)
     }
 
     /// Makes the file longer by one step: about 1 MiB or an eighth of the file, less if the disk has
@@ -92,6 +94,52 @@ impl PageFile {
             }
             listener.await;
         }
+    }
+
+    /// Begins or ends compacting: while it lasts, extents are taken as near to the start of the file
+    /// as possible, and the next checkpoints write the page map as a whole.
+    pub fn set_compacting(&self, compacting: bool) {
+        self.ledger().set_lowest_first(compacting);
+        self.compacting.store(compacting, Ordering::Release);
+    }
+
+    /// Where the file would end, in bytes, if what is in it were moved together. Pages beyond it are
+    /// worth moving.
+    pub fn least_len(&self) -> u64 {
+        let slots = self.ledger().least_slots();
+        self.geometry.end_of(slots)
+    }
+
+    /// Cuts off what is free at the end of the file, but for the room that is reserved or set aside.
+    /// Returns by how many bytes it is shorter. Blocks for a system call: for engine tasks.
+    ///
+    /// # Errors
+    /// When the file cannot be cut; it is as long as it was then, and everything works on.
+    pub async fn shrink(&self) -> Result<u64, FileError> {
+        self.health.check()?;
+        // As a growth, so that there is none meanwhile.
+        loop {
+            let listener = self.growth.ended.listen();
+            let running = std::mem::replace(&mut lock(&self.growth.state).running, true);
+            if !running {
+                break;
+            }
+            listener.await;
+        }
+        let before = self.ledger().slots();
+        let cut = self.ledger().cut();
+        let result = match cut {
+            None => Ok(0),
+            Some(slots) => match self.disk.set_len(self.file, self.geometry.end_of(slots)) {
+                Ok(()) => Ok(((before - slots) * self.page_size()) as u64),
+                Err(source) => {
+                    self.ledger().grow(before);
+                    Err(FileError::io(format!("shortening {}", self.name()), source))
+                }
+            },
+        };
+        self.end(Ok(()));
+        result
     }
 
     fn step(&self) -> usize {

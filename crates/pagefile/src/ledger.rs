@@ -23,12 +23,30 @@
 //! recording move a page from one term to another; checkpoints only lower Q, and P, and the present
 //! base beyond C's own bound. So what held when the last reservation was granted holds at every
 //! checkpoint that follows, and its metadata finds its slots.
+//!
+//! On top of that, growing changes leave a few slots to those that shrink the database
+//! ([`Room`]): a delete writes a page out of place before the old one is free.
 
 use std::collections::HashMap;
 
 use crate::map::{Image, Kind, Layout, Line, Sizes};
 use crate::page::{Extent, PageId};
 use crate::space::{Geometry, Run, SpaceMap};
+
+/// What a reservation is for (I13).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// A change that may need more space in the end.
+    Growing,
+    /// A change that gives space back with the next checkpoint: a delete, or a merge of pages. It
+    /// may use the slots that growing ones leave.
+    Shrinking,
+}
+
+/// Growing changes leave this share of all slots, within these bounds.
+const KEPT_SHARE: usize = 64;
+const KEPT_MIN: usize = 4;
+const KEPT_MAX: usize = 1024;
 
 /// The state.
 pub(crate) struct Ledger {
@@ -153,14 +171,18 @@ impl Ledger {
     }
 
     /// Whether `more` extents could be reserved on top of what is.
-    pub(crate) fn has_room_for(&self, more: usize) -> bool {
+    pub(crate) fn has_room_for(&self, more: usize, room: Room) -> bool {
+        let kept = match room {
+            Room::Growing => (self.space.slots() / KEPT_SHARE).clamp(KEPT_MIN, KEPT_MAX),
+            Room::Shrinking => 0,
+        };
         let pages = self.page_slots() + self.reserved;
         let wanted = pages.saturating_add(more).saturating_add(self.floor_with(more));
-        wanted <= self.space.slots()
+        wanted.saturating_add(kept) <= self.space.slots()
     }
 
-    pub(crate) fn try_reserve(&mut self, extents: usize) -> bool {
-        let fits = self.has_room_for(extents);
+    pub(crate) fn try_reserve(&mut self, extents: usize, room: Room) -> bool {
+        let fits = self.has_room_for(extents, room);
         if fits {
             self.reserved += extents;
         }
@@ -290,6 +312,27 @@ impl Ledger {
 
     pub(crate) fn slots(&self) -> usize {
         self.space.slots()
+    }
+
+    /// As many slots as the file would need if what is in it were moved together.
+    pub(crate) fn least_slots(&self) -> usize {
+        let needed = self.page_slots() + self.reserved + self.floor_with(0);
+        needed + (needed / (KEPT_SHARE - 1) + 1).clamp(KEPT_MIN, KEPT_MAX)
+    }
+
+    pub(crate) fn set_lowest_first(&mut self, lowest_first: bool) {
+        self.space.set_lowest_first(lowest_first);
+    }
+
+    /// Cuts off free slots at the end, but for what is needed; returns how many slots are left, if
+    /// there are fewer now.
+    pub(crate) fn cut(&mut self) -> Option<usize> {
+        let slots = self.space.used_end().max(self.least_slots());
+        let fewer = slots < self.space.slots();
+        if fewer {
+            self.space.cut(slots);
+        }
+        fewer.then_some(slots)
     }
 
     pub(crate) fn counts(&self) -> Counts {

@@ -46,6 +46,7 @@ pub use directory_lock::DirectoryLock;
 pub use disk::{Completion, Disk, FileId, Lane, Op, Request, sync_file, transfer};
 pub use error::{FileError, FileErrorKind, Health};
 pub use file::{MapEntry, PageFile, SpaceStats};
+pub use ledger::Room;
 pub use open::{Opened, Presence};
 pub use page::{Damage, Extent, PAGE_HEADER_LEN, PageId, seal, verify};
 pub use runtime::{EngineThread, Runtime, Spawn};

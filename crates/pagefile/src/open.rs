@@ -14,7 +14,7 @@ use crate::checkpoint::{Checkpointed, Checkpointer};
 use crate::disk::{Disk, FileId, Lane, Op, sync_file, transfer};
 use crate::error::{FileError, FileErrorKind, Health};
 use crate::file::{MapEntry, PageFile};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Room};
 use crate::map::{self, DirectoryRef, Layout, Segment};
 use crate::page::Extent;
 use crate::space::Geometry;
@@ -191,7 +191,7 @@ impl PageFile {
         let idle = Checkpointer::Idle(Box::new(checkpointed));
         let file = Self::assemble(disk, health, id, ledger, idle, renewed.next_stamp);
         // A file that was cut behind its last page may be short of the floor.
-        while !file.ledger().has_room_for(0) {
+        while !file.ledger().has_room_for(0, Room::Shrinking) {
             file.grow().await?;
         }
         let checkpoint = chosen.1.checkpoint;

@@ -88,6 +88,8 @@ pub(crate) struct SpaceMap {
     free: usize,
     /// Where the next search begins.
     cursor: usize,
+    /// Searches begin at the start and take the first run: while the file is compacted.
+    lowest_first: bool,
 }
 
 impl SpaceMap {
@@ -108,12 +110,32 @@ impl SpaceMap {
 
     /// Adds free slots at the end, up to `slots` in all.
     pub(crate) fn grow(&mut self, slots: usize) {
-        assert!(slots >= self.slots, "the page file never loses slots while it is open");
+        assert!(slots >= self.slots, "growing is not shrinking");
         self.used.resize(slots.div_ceil(BITS), u64::MAX);
         self.full.resize(self.used.len().div_ceil(BITS), u64::MAX);
         let added = Run { start: self.slots, len: slots - self.slots };
         self.slots = slots;
         self.clear(added);
+    }
+
+    /// Takes slots as near to the start as possible from now on, or goes back to next-fit.
+    pub(crate) fn set_lowest_first(&mut self, lowest_first: bool) {
+        self.lowest_first = lowest_first;
+    }
+
+    /// How many slots there are up to the last one in use.
+    pub(crate) fn used_end(&self) -> usize {
+        (0..self.slots).rev().find(|&slot| self.is_used(slot)).map_or(0, |slot| slot + 1)
+    }
+
+    /// Gives up the slots from `slots` on, which are free.
+    pub(crate) fn cut(&mut self, slots: usize) {
+        let cut = Run { start: slots, len: self.slots - slots };
+        assert!(self.is_free(cut), "only free slots are cut off");
+        self.set(cut);
+        self.slots = slots;
+        self.used.truncate(slots.div_ceil(BITS));
+        self.full.truncate(self.used.len().div_ceil(BITS));
     }
 
     pub(crate) fn is_used(&self, slot: usize) -> bool {
@@ -153,7 +175,7 @@ impl SpaceMap {
     /// is free.
     pub(crate) fn take(&mut self, longest: usize) -> Option<Run> {
         debug_assert!(longest > 0);
-        let begin = if self.cursor < self.slots { self.cursor } else { 0 };
+        let begin = if self.cursor < self.slots && !self.lowest_first { self.cursor } else { 0 };
         let mut best = Run { start: 0, len: 0 };
         let (mut at, mut wrapped) = (begin, false);
         for _ in 0..RUNS_LOOKED_AT {
@@ -171,7 +193,7 @@ impl SpaceMap {
             if len > best.len {
                 best = Run { start, len };
             }
-            if len == longest {
+            if len == longest || self.lowest_first {
                 break;
             }
             at = start + len;

@@ -15,7 +15,7 @@ use pagefile_support::{Engine, MemDisk, Model, model_of, pieces};
 use proptest::prelude::*;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use treering_pagefile::{Disk, FileErrorKind, Health, Op, PageFile, PageId};
+use treering_pagefile::{Disk, FileErrorKind, Health, Op, PageFile, PageId, Room};
 
 #[test]
 fn every_checkpoint_opens_as_it_was_made_through_bases_and_deltas() {
@@ -126,7 +126,7 @@ fn crash_everywhere(seed: u64, page_size: usize, rounds: usize) {
             let fixed = rng.random_range(1..engine.next_page);
             for _ in 0..writes {
                 let page = if churn { fixed } else { rng.random_range(1..engine.next_page + 1) };
-                if engine.file.try_reserve(1) {
+                if engine.file.try_reserve(1, Room::Growing) {
                     engine.write(PageId(page));
                 }
             }

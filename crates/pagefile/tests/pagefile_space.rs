@@ -12,13 +12,13 @@ use pagefile_support::{Engine, MemDisk, model_of, run};
 use proptest::prelude::*;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use treering_pagefile::{FileErrorKind, Op, PageId};
+use treering_pagefile::{FileErrorKind, Op, PageId, Room};
 
 /// Reserves all that can be reserved, growing the file until the disk is full.
 fn reserve_everything(engine: &Engine) -> usize {
     let mut reserved = 0;
     loop {
-        while engine.file.try_reserve(1) {
+        while engine.file.try_reserve(1, Room::Growing) {
             reserved += 1;
         }
         match run(&engine.disk, engine.file.grow()) {
@@ -67,7 +67,10 @@ fn with_everything_reserved_and_used_on_a_full_disk_checkpoints_succeed() {
         }
         disk.set_capacity(None);
         run(&disk, engine.file.grow()).unwrap();
-        assert!(engine.file.try_reserve(200), "and the database goes on once there is room");
+        assert!(
+            engine.file.try_reserve(200, Room::Growing),
+            "and the database goes on once there is room"
+        );
     }
 }
 
@@ -90,9 +93,9 @@ proptest! {
             match rng.random_range(0..100) {
                 0..30 => {
                     let n = rng.random_range(1..12);
-                    let mut granted = engine.file.try_reserve(n);
+                    let mut granted = engine.file.try_reserve(n, Room::Growing);
                     if !granted && run(&disk, engine.file.grow()).is_ok() {
-                        granted = engine.file.try_reserve(n);
+                        granted = engine.file.try_reserve(n, Room::Growing);
                     }
                     held += if granted { n } else { 0 };
                 }
@@ -132,7 +135,7 @@ proptest! {
                             }
                             Poll::Pending => prop_assert!(disk.step(&mut rng)),
                         }
-                        if held > 0 || engine.file.try_reserve(1) {
+                        if held > 0 || engine.file.try_reserve(1, Room::Growing) {
                             held = held.max(1) - 1;
                             let page = PageId(rng.random_range(1..engine.next_page + 1));
                             engine.write(page);
@@ -159,10 +162,10 @@ fn a_reservation_is_all_or_nothing_and_can_be_given_back() {
     let fresh = engine.file.space();
     assert!(fresh.file < 1 << 20, "a new file is small");
     assert_eq!(fresh.file, (32 << 10) + fresh.used + fresh.free);
-    assert!(!engine.file.try_reserve(1 << 40));
-    assert!(!engine.file.try_reserve(usize::MAX), "and nothing overflows");
+    assert!(!engine.file.try_reserve(1 << 40, Room::Growing));
+    assert!(!engine.file.try_reserve(usize::MAX, Room::Growing), "and nothing overflows");
     assert_eq!(engine.file.space().reserved, 0);
-    assert!(engine.file.try_reserve(5));
+    assert!(engine.file.try_reserve(5, Room::Growing));
     assert_eq!(engine.file.space().reserved, 5 * 4096);
     engine.file.unreserve(2);
     let mut extents = Vec::new();

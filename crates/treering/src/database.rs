@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use treering_txn::{Durability, Engine, EngineStats, Recovery, Report};
+use treering_txn::{Compacted, Durability, Engine, EngineStats, Recovery, Report};
 
 use crate::batch::Batch;
 use crate::error::Error;
@@ -98,6 +98,29 @@ impl Database {
     /// [`crate::ErrorKind::Poisoned`], [`crate::ErrorKind::Closed`].
     pub async fn checkpoint(&self) -> Result<(), Error> {
         Ok(self.shared.engine.checkpoint().await?)
+    }
+
+    /// Resolves when the pages that deletes have left underfull so far are merged with their
+    /// neighbours, which the engine does by itself and nobody has to wait for.
+    ///
+    /// Dropping the future changes nothing.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Poisoned`], [`crate::ErrorKind::Closed`].
+    pub async fn tidy(&self) -> Result<(), Error> {
+        Ok(self.shared.engine.tidy().await?)
+    }
+
+    /// Makes the page file as short as it gets: merges pages, moves them to the front, and cuts the
+    /// file. Reads and writes go on meanwhile.
+    ///
+    /// Dropping the future does not stop it.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Io`], [`crate::ErrorKind::Damaged`], [`crate::ErrorKind::Poisoned`],
+    /// [`crate::ErrorKind::Closed`].
+    pub async fn compact(&self) -> Result<Compacted, Error> {
+        Ok(self.shared.engine.compact().await?)
     }
 
     /// Checks everything on disk: each page's checksum, order and fences, each link, each parent's

@@ -2,13 +2,13 @@
 
 use std::any::Any;
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use event_listener::Event;
 use futures::channel::oneshot;
-use treering_blink::{Blocked, Forest, TreeRef, max_key_len, max_record_len};
-use treering_bufpool::{Pool, PoolStats, Refusal};
+use treering_blink::{Forest, TreeRef, max_key_len, max_record_len};
+use treering_bufpool::{Pool, PoolStats};
 use treering_pagefile::{FileError, FileErrorKind, Health, Runtime, SpaceStats};
 
 use crate::catalog::Catalog;
@@ -103,11 +103,19 @@ pub struct Engine {
     pub(crate) limits: Limits,
     pub(crate) records: Records,
     pub(crate) checkpoints: Checkpoints,
+    /// Held while pages are merged, and by who needs pages to stay: engine tasks.
+    pub(crate) merging: async_lock::Mutex<()>,
+    pub(crate) merges: AtomicU64,
+    pub(crate) compacting: async_lock::Mutex<()>,
+    /// Extents reserved for the next recovery.
+    pub(crate) replay_slack: AtomicUsize,
+    /// No page waits to be merged.
+    pub(crate) tidied: Event,
     pub(crate) incarnation: u64,
     pub(crate) closed: AtomicBool,
     pub(crate) closing: Event,
     recovery: Recovery,
-    runtime: Arc<dyn Runtime>,
+    pub(crate) runtime: Arc<dyn Runtime>,
     tasks: AtomicUsize,
     task_ended: Event,
     /// Attempts that are just being made: see [`Engine::enter`].
@@ -162,6 +170,8 @@ pub struct EngineStats {
     pub checkpoints: u64,
     /// Operations that the engine's own tasks brought to an end, because they lacked something.
     pub engine_records: u64,
+    /// Steps by which underfull pages were merged with a sibling or borrowed from it.
+    pub merges: u64,
 }
 
 impl Engine {
@@ -176,6 +186,11 @@ impl Engine {
             limits,
             records: Records::default(),
             checkpoints: Checkpoints::default(),
+            merging: async_lock::Mutex::new(()),
+            merges: AtomicU64::new(0),
+            compacting: async_lock::Mutex::new(()),
+            replay_slack: AtomicUsize::new(0),
+            tidied: Event::new(),
             incarnation: parts.incarnation,
             closed: AtomicBool::new(false),
             closing: Event::new(),
@@ -191,6 +206,7 @@ impl Engine {
         engine.spawn(Arc::clone(&engine.log).run());
         engine.spawn(Arc::clone(&engine).run_checkpoints());
         engine.spawn(Arc::clone(&engine).run_posting());
+        engine.spawn(Arc::clone(&engine).run_merging());
         for _ in 0..limits.workers {
             engine.spawn(Arc::clone(&engine).run_records());
         }
@@ -257,6 +273,7 @@ impl Engine {
             durable_sequence: self.log.durable_sequence(),
             checkpoints: self.checkpoints.count(),
             engine_records: self.records.count(),
+            merges: self.merges.load(Ordering::Relaxed),
         }
     }
 
@@ -335,69 +352,6 @@ impl Engine {
         self.ended.notify(usize::MAX);
     }
 
-    /// The engine's posting task: tells parents of splits that the splitters could not post, and of
-    /// those that a crash left behind.
-    async fn run_posting(self: Arc<Self>) {
-        let mut stuck = None;
-        loop {
-            let reported = self.forest.unposted_reported();
-            let closing = self.closing.listen();
-            if self.check().is_err() {
-                return;
-            }
-            match self.forest.take_unposted() {
-                Some(left) => self.post(left, &mut stuck).await,
-                None => drop(futures::future::select(reported, closing).await),
-            }
-        }
-    }
-
-    /// Posts one split. If that cannot be done, the flag stays in the page, and who crosses the
-    /// link next reports it again.
-    ///
-    /// On a full disk it will be reported again and again. So no checkpoint is written for the sake
-    /// of it, and when growing the file has failed, it is not tried again before something has
-    /// changed: `stuck` is the number of checkpoints and the length of the file at that time.
-    async fn post(&self, left: treering_pagefile::PageId, stuck: &mut Option<(u64, u64)>) {
-        for _ in 0..POST_TRIES {
-            let relief = self.pool().relief();
-            if self.check().is_err() {
-                return;
-            }
-            match self.forest.post(|id| self.catalog.by_id(id), left, &*self.log) {
-                Ok(Ok(more)) => {
-                    self.forest.post_now(|id| self.catalog.by_id(id), more, &*self.log);
-                    return;
-                }
-                Ok(Err(Blocked::Fetch(pages))) => {
-                    if self.pool().fetch_many(&pages).await.is_err() {
-                        return;
-                    }
-                }
-                Ok(Err(Blocked::Refused(Refusal::Space))) => {
-                    let now = (self.checkpoints.count(), self.pool().file().space().file);
-                    if *stuck == Some(now) {
-                        return;
-                    }
-                    if self.pool().file().grow().await.is_err() {
-                        *stuck = Some(now);
-                        return;
-                    }
-                }
-                Ok(Err(Blocked::Refused(refusal))) => {
-                    if self.pool().wait_for_relief(refusal, relief).await.is_err() {
-                        return;
-                    }
-                }
-                Ok(Err(Blocked::Moved | Blocked::TooManyLeaves)) => {}
-                Err(error) => {
-                    tracing::error!(%error, %left, "a split could not be posted");
-                    return;
-                }
-            }
-        }
-    }
-
     /// Provides room in the page file: grows it, or, if the disk is full, frees what a checkpoint
     /// can free, once.
     pub(crate) async fn make_space(&self, checkpointed: &mut bool) -> Result<(), Error> {
@@ -410,6 +364,3 @@ impl Engine {
         }
     }
 }
-
-/// How often posting a split is tried before it is left to whoever crosses the link next.
-const POST_TRIES: usize = 64;

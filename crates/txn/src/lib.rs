@@ -19,6 +19,7 @@ mod body;
 mod catalog;
 mod checkpoint;
 mod commit;
+mod compact;
 mod create_tree;
 mod engine;
 mod error;
@@ -26,10 +27,12 @@ mod log;
 mod open;
 mod read;
 mod records;
+mod structure;
 mod verify;
 
 pub use attempt::Outcome;
 pub use batch::{Batch, OpKind};
+pub use compact::Compacted;
 pub use engine::{Durability, Engine, EngineOptions, EngineStats, Recovery};
 pub use error::{Error, Violation};
 pub use log::{

@@ -7,13 +7,14 @@
 //! this (I6).
 
 use std::any::Any;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::channel::oneshot;
 use treering_blink::{Blocked, Chunk, Direction, Edit, Epochs, Forest, From, Step, TreeRef, Way};
 use treering_bufpool::{Pool, PoolOptions, Refusal};
 use treering_pagefile::{
-    CheckpointInfo, Disk, FileError, FileErrorKind, Health, PageFile, Presence, Runtime,
+    CheckpointInfo, Disk, FileError, FileErrorKind, Health, PageFile, Presence, Room, Runtime,
 };
 
 use crate::body::{Entry, decode};
@@ -62,6 +63,30 @@ impl Engine {
         // The runtime itself has ended otherwise.
         let mut opened = opened.await.unwrap_or(Err(Error::Closed))?;
         Ok(opened.0.take().expect("an engine is claimed once"))
+    }
+}
+
+impl Engine {
+    /// Sets room aside for the next recovery (I13). A replay changes the pages that the log's commits
+    /// changed, for which there was room when they were made; but it may split elsewhere, and so come
+    /// to a few pages more. What is held here is not held while a replay runs. Where the disk is full
+    /// already, there is none.
+    pub(crate) async fn hold_replay_slack(&self) {
+        let file = self.pool().file();
+        let pages = file.space().used / self.pool().page_size() as u64;
+        let slack = (pages / 32).clamp(2, 8192) as usize;
+        while !file.try_reserve(slack, Room::Growing) {
+            if let Err(error) = file.grow().await {
+                tracing::warn!(%error, "no room is set aside for the next recovery");
+                return;
+            }
+        }
+        self.replay_slack.fetch_add(slack, Ordering::Relaxed);
+    }
+
+    /// Gives that room back.
+    pub(crate) fn release_replay_slack(&self) {
+        self.pool().unreserve(self.replay_slack.swap(0, Ordering::Relaxed));
     }
 }
 
@@ -232,7 +257,7 @@ impl Opening {
             engine.stop();
         }
         first?;
-        hold_replay_slack(engine.pool()).await;
+        engine.hold_replay_slack().await;
         Ok(engine)
     }
 }
@@ -254,22 +279,6 @@ enum Posting {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Sets room aside for the next recovery (I13). A replay changes the pages that the log's commits
-/// changed, for which there was room when they were made; but it may split elsewhere, and so come to
-/// a few pages more. What is held here is not held while a replay runs. Where the disk is full
-/// already, there is none.
-async fn hold_replay_slack(pool: &Pool) {
-    let file = pool.file();
-    let pages = file.space().file / pool.page_size() as u64;
-    let slack = (pages / 32).clamp(2, 8192) as usize;
-    while !file.try_reserve(slack) {
-        if let Err(error) = file.grow().await {
-            tracing::warn!(%error, "no room is set aside for the next recovery");
-            return;
-        }
-    }
 }
 
 /// Makes an empty tree's root, waiting for what that takes.

@@ -79,6 +79,8 @@ impl<'e> Verifier<'e> {
     }
 
     async fn run(mut self) -> Result<Report, Error> {
+        // Splits do not disturb the walk, merges would.
+        let _no_merge = self.engine.merging.lock().await;
         let existing = self.engine.pool().pages();
         let trees = self.engine.trees();
         self.report.trees = trees.len();

@@ -13,7 +13,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use treering_pagefile::{
     AlignedBuf, CheckpointInfo, Disk, Extent, FileError, FileId, Health, IoBuf, Lane, LogPosition,
-    MapEntry, Op, Opened, PageFile, PageId, Request, seal, transfer, verify,
+    MapEntry, Op, Opened, PageFile, PageId, Request, Room, seal, transfer, verify,
 };
 
 /// A disk in memory. Requests wait in a queue until `reap` performs them all or, in manual mode, until
@@ -336,7 +336,7 @@ impl Engine {
     }
 
     pub(crate) fn reserve(&self, extents: usize) {
-        while !self.file.try_reserve(extents) {
+        while !self.file.try_reserve(extents, Room::Growing) {
             run(&self.disk, self.file.grow()).unwrap();
         }
     }
