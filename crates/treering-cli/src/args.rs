@@ -65,6 +65,8 @@ pub(crate) enum Command {
     Scan(ScanArgs),
     /// Print how many keys there are
     Count(TreeArgs),
+    /// Print `name<TAB>options` of each tree, sorted by name; the default options are empty
+    Trees(DatabaseArgs),
     /// Print what the database consists of
     Stat(StatArgs),
     /// Check every page, link, fence, order, reachability, the space map and the log

@@ -22,6 +22,7 @@ mod output;
 mod pennysort;
 mod scan;
 mod stat;
+mod trees;
 
 use std::process::ExitCode;
 
@@ -63,6 +64,7 @@ async fn run(arguments: Arguments) -> Result<Verdict, Failure> {
         Command::Find(find) => find::run(engine, find).await,
         Command::Scan(scan) => scan::scan(engine, scan).await,
         Command::Count(tree) => scan::count(engine, tree).await,
+        Command::Trees(database) => trees::run(engine, database).await,
         Command::Stat(stat) => stat::run(engine, stat).await,
         Command::Verify(database) => check::verify(engine, database).await,
         Command::Checkpoint(database) => check::checkpoint(engine, database).await,

@@ -41,7 +41,11 @@ pub(crate) async fn with_tree<T>(
     let path = &args.database.database;
     with_database(engine, path, missing, async |database| {
         let tree = match missing {
-            Missing::Make => database.tree(&args.tree).await?,
+            // The bytes of whatever is there; what is made has plain keys.
+            Missing::Make => match database.raw_tree(&args.tree)? {
+                Some(tree) => tree,
+                None => database.tree(&args.tree).await?,
+            },
             Missing::Refuse => existing_tree(database, path, &args.tree)?,
         };
         command(database, &tree).await
@@ -73,7 +77,7 @@ pub(crate) async fn open(
 }
 
 fn existing_tree(database: &Database, path: &Path, name: &str) -> Result<Tree, Failure> {
-    if let Some(tree) = database.find_tree(name)? {
+    if let Some(tree) = database.raw_tree(name)? {
         return Ok(tree);
     }
     let names = database.tree_names();

@@ -24,6 +24,7 @@ fn everything_loaded_is_counted_found_and_scanned_in_order() {
     let stat = place.run("stat db --json").fine();
     assert!(stat.starts_with("{\"trees\":[\"main\"],\"page_size\":4096,"), "{stat}");
     assert!(place.run("stat db").fine().contains("\"main\""));
+    assert_eq!(place.run("trees db").fine(), "main\t\n");
     assert!(place.run("checkpoint db").fine().contains("30,001"));
 }
 

@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use treering_txn::{Compacted, Durability, Engine, EngineStats, Recovery, Report};
+use treering_txn::{
+    Compacted, Durability, Engine, EngineStats, Recovery, Report, TreeInfo, TreeOptions,
+};
 
 use crate::batch::Batch;
 use crate::error::Error;
@@ -45,34 +47,85 @@ impl Database {
         Options::new().open(path).await
     }
 
-    /// The tree of that name, durably made if there is none. A name has at least one byte and at
-    /// most a quarter of a page.
+    /// The tree of that name, durably made if there is none. Its keys are plain bytes, each there
+    /// once at most. A name has at least one byte, and at most one less than a quarter of a page.
     ///
     /// Dropping the future may leave the tree made or not.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::InvalidInput`] for the name; those of a write.
+    /// [`crate::ErrorKind::InvalidInput`] for the name; [`crate::ErrorKind::TreeMismatch`] if the
+    /// tree was made with other options or a key type; those of a write.
     pub async fn tree(&self, name: impl AsRef<str>) -> Result<Tree, Error> {
+        self.tree_with(name, TreeOptions::new()).await
+    }
+
+    /// The tree of that name, durably made with these options if there is none.
+    ///
+    /// # Errors
+    /// As [`Database::tree`].
+    pub async fn tree_with(
+        &self,
+        name: impl AsRef<str>,
+        options: TreeOptions,
+    ) -> Result<Tree, Error> {
         let name = name.as_ref();
-        let tree = self.shared.engine.tree(name.as_bytes()).await?;
+        let tree = self.shared.engine.tree_with(name.as_bytes(), &options).await?;
         Ok(Tree::new(self.clone(), name.into(), tree))
     }
 
-    /// The tree of that name, if there is one.
+    /// The tree of that name, if there is one; as [`Database::tree`] otherwise.
+    ///
+    /// # Errors
+    /// When the database is closed or poisoned; [`crate::ErrorKind::TreeMismatch`].
+    pub fn find_tree(&self, name: impl AsRef<str>) -> Result<Option<Tree>, Error> {
+        self.shared.engine.check()?;
+        let name = name.as_ref();
+        let tree = self.shared.engine.existing_tree(name.as_bytes(), &TreeOptions::new())?;
+        Ok(tree.map(|tree| Tree::new(self.clone(), name.into(), tree)))
+    }
+
+    /// The tree of that name, if there is one, whatever it was made with: its keys and values as the
+    /// bytes that are stored. For tools. Who writes through it has to write what the tree's options
+    /// promise to others: keys of its type ([`Database::trees`] says which).
     ///
     /// # Errors
     /// When the database is closed or poisoned.
-    pub fn find_tree(&self, name: impl AsRef<str>) -> Result<Option<Tree>, Error> {
+    pub fn raw_tree(&self, name: impl AsRef<str>) -> Result<Option<Tree>, Error> {
         self.shared.engine.check()?;
         let name = name.as_ref();
         let tree = self.shared.engine.find_tree(name.as_bytes());
         Ok(tree.map(|tree| Tree::new(self.clone(), name.into(), tree)))
     }
 
+    /// Gives a tree another name, durably. It stays the same tree: handles go on working, under the
+    /// name that they were opened with.
+    ///
+    /// Dropping the future may leave the tree renamed or not.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::InvalidInput`] if there is no tree of the old name, if there is one of
+    /// the new name, or if that is empty or too long; those of a write.
+    pub async fn rename_tree(
+        &self,
+        old: impl AsRef<str>,
+        new: impl AsRef<str>,
+    ) -> Result<(), Error> {
+        let (old, new) = (old.as_ref().as_bytes(), new.as_ref().as_bytes());
+        Ok(self.shared.engine.rename(old, new).await?)
+    }
+
     /// The names of all trees, sorted.
     pub fn tree_names(&self) -> Vec<String> {
+        self.trees().into_iter().map(|(name, _)| name).collect()
+    }
+
+    /// The names of all trees, sorted, and what each was made with.
+    pub fn trees(&self) -> Vec<(String, TreeOptions)> {
         let trees = self.shared.engine.trees();
-        trees.iter().map(|(name, _)| String::from_utf8_lossy(name).into_owned()).collect()
+        let shown = |info: TreeInfo| {
+            (String::from_utf8_lossy(&info.name).into_owned(), TreeOptions::clone(&info.options))
+        };
+        trees.into_iter().map(shown).collect()
     }
 
     /// A batch: operations, across trees, that are applied together or not at all.

@@ -20,6 +20,11 @@ pub enum ErrorKind {
     /// Correct the options or the path: no database there, another page size, or settings that do
     /// not go together.
     InvalidOptions,
+    /// The tree was made with other options or with keys of another type: open it as it was made.
+    TreeMismatch,
+    /// Numbers that never repeat are used up: open the database again, or move its contents into a
+    /// new one.
+    Exhausted,
     /// Another process or handle has the database open: close it there.
     Locked,
     /// Use the version of this library that wrote the database.
@@ -96,6 +101,8 @@ impl From<Inner> for Error {
             Inner::Violated { violation: Violation::KeyExists, .. } => ErrorKind::KeyExists,
             Inner::Violated { violation: Violation::KeyMissing, .. } => ErrorKind::KeyMissing,
             Inner::Violated { .. } => ErrorKind::ValueDiffers,
+            Inner::TreeDiffers { .. } => ErrorKind::TreeMismatch,
+            Inner::Exhausted { .. } => ErrorKind::Exhausted,
             Inner::Closed => ErrorKind::Closed,
             Inner::Tree(_) => ErrorKind::Damaged,
             Inner::File(error) => file_kind(error.kind()),

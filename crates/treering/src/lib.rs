@@ -54,7 +54,10 @@ pub use range::{Bounds, Chunk, KeyRange, Range};
 pub use tree::Tree;
 pub use treering_bufpool::PoolStats;
 pub use treering_pagefile::SpaceStats;
-pub use treering_txn::{Compacted, Durability, EngineStats as Stats, LogUsage, Recovery, Report};
+pub use treering_txn::{
+    Compacted, Durability, EngineStats as Stats, Gap, KeyType, LogUsage, Recovery, Report,
+    TreeOptions,
+};
 pub use value::{Key, Value};
 pub use write::Write;
 

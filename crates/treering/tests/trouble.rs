@@ -323,7 +323,8 @@ fn keys_and_values_have_limits_and_the_empty_key_is_a_key() {
 
         fails(db.tree("").await, ErrorKind::InvalidInput);
         fails(db.tree("n".repeat(PAGE_SIZE)).await, ErrorKind::InvalidInput);
-        db.tree("n".repeat(key_max)).await.unwrap();
+        fails(db.tree("n".repeat(key_max)).await, ErrorKind::InvalidInput);
+        db.tree("n".repeat(key_max - 1)).await.unwrap();
         assert_sound(&db).await;
     });
 }

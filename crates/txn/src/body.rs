@@ -7,19 +7,22 @@
 //! |---|---|
 //! | put | 1, tree u32, key length u32, value length u32, key, value |
 //! | delete | 2, tree u32, key length u32, key |
-//! | create tree | 3, tree u32, name length u32, name |
+//! | create tree | 3, tree u32, name length u32, options length u32, name, options |
+//! | rename tree | 4, tree u32, name length u32, the new name |
 
 /// One entry of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Entry<'b> {
     Put { tree: u32, key: &'b [u8], value: &'b [u8] },
     Delete { tree: u32, key: &'b [u8] },
-    CreateTree { tree: u32, name: &'b [u8] },
+    CreateTree { tree: u32, name: &'b [u8], options: &'b [u8] },
+    RenameTree { tree: u32, name: &'b [u8] },
 }
 
 const PUT: u8 = 1;
 const DELETE: u8 = 2;
 const CREATE_TREE: u8 = 3;
+const RENAME_TREE: u8 = 4;
 
 /// Bytes that an entry has beside keys, values and names, at most.
 pub(crate) const ENTRY_OVERHEAD: usize = 13;
@@ -42,8 +45,16 @@ pub(crate) fn encode(entry: Entry<'_>, out: &mut Vec<u8>) {
             out.extend_from_slice(&len(key));
             out.extend_from_slice(key);
         }
-        Entry::CreateTree { tree, name } => {
+        Entry::CreateTree { tree, name, options } => {
             out.push(CREATE_TREE);
+            out.extend_from_slice(&tree.to_le_bytes());
+            out.extend_from_slice(&len(name));
+            out.extend_from_slice(&len(options));
+            out.extend_from_slice(name);
+            out.extend_from_slice(options);
+        }
+        Entry::RenameTree { tree, name } => {
+            out.push(RENAME_TREE);
             out.extend_from_slice(&tree.to_le_bytes());
             out.extend_from_slice(&len(name));
             out.extend_from_slice(name);
@@ -66,7 +77,12 @@ pub(crate) fn decode(body: &[u8]) -> Option<Vec<Entry<'_>>> {
                 Entry::Put { tree, key, value }
             }
             DELETE => Entry::Delete { tree, key: take(&mut rest, first)? },
-            CREATE_TREE => Entry::CreateTree { tree, name: take(&mut rest, first)? },
+            CREATE_TREE => {
+                let second = number(&mut rest)? as usize;
+                let (name, options) = (take(&mut rest, first)?, take(&mut rest, second)?);
+                Entry::CreateTree { tree, name, options }
+            }
+            RENAME_TREE => Entry::RenameTree { tree, name: take(&mut rest, first)? },
             _ => return None,
         });
     }
@@ -93,7 +109,8 @@ mod tests {
         let entries = [
             Entry::Put { tree: 7, key: b"", value: b"v" },
             Entry::Delete { tree: u32::MAX, key: b"key" },
-            Entry::CreateTree { tree: 1, name: b"users" },
+            Entry::CreateTree { tree: 1, name: b"users", options: b"xy" },
+            Entry::RenameTree { tree: 1, name: b"people" },
             Entry::Put { tree: 0, key: b"k", value: b"" },
         ];
         let mut body = Vec::new();

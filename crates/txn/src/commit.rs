@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use treering_blink::TreeRef;
 use treering_bufpool::Refusal;
 
 use crate::attempt::{Attempt, Outcome};
@@ -126,28 +125,5 @@ impl Engine {
             });
         }
         Ok(())
-    }
-
-    /// The tree of that name, made durably if there is none.
-    ///
-    /// # Errors
-    /// A name that is empty or too long; a full disk; what poisoned the engine.
-    pub async fn tree(self: &Arc<Self>, name: &[u8]) -> Result<TreeRef, Error> {
-        self.check()?;
-        let max = self.limits.max_key;
-        if name.is_empty() || name.len() > max {
-            return Err(Error::TreeName { len: name.len(), max });
-        }
-        if let Some(tree) = self.catalog.find(name) {
-            return Ok(tree);
-        }
-        let (tree, sequence) = self.create_as_record(name).await?;
-        self.log.wait_durable(sequence).await?;
-        Ok(tree)
-    }
-
-    /// The tree of that name, if there is one.
-    pub fn find_tree(&self, name: &[u8]) -> Option<TreeRef> {
-        self.catalog.find(name)
     }
 }

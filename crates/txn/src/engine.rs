@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use event_listener::Event;
 use futures::channel::oneshot;
-use treering_blink::{Forest, TreeRef, max_key_len, max_record_len};
+use treering_blink::{Forest, max_key_len, max_record_len};
 use treering_bufpool::{Pool, PoolStats};
 use treering_pagefile::{FileError, FileErrorKind, Health, Runtime, SpaceStats};
 
@@ -16,6 +16,7 @@ use crate::checkpoint::Checkpoints;
 use crate::error::Error;
 use crate::log::{Log, LogOptions, LogUsage};
 use crate::records::Records;
+use crate::unique::Unique;
 
 /// When a commit is acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -112,6 +113,7 @@ pub struct Engine {
     /// No page waits to be merged.
     pub(crate) tidied: Event,
     pub(crate) incarnation: u64,
+    pub(crate) unique: Unique,
     pub(crate) closed: AtomicBool,
     pub(crate) closing: Event,
     recovery: Recovery,
@@ -178,6 +180,7 @@ impl Engine {
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
         let pool = parts.forest.pool();
         let limits = Limits::new(pool.frame_count(), pool.page_size());
+        let unique = Unique::new(parts.catalog.openings());
         let engine = Arc::new(Self {
             health: parts.health,
             forest: parts.forest,
@@ -192,6 +195,7 @@ impl Engine {
             replay_slack: AtomicUsize::new(0),
             tidied: Event::new(),
             incarnation: parts.incarnation,
+            unique,
             closed: AtomicBool::new(false),
             closing: Event::new(),
             recovery: parts.recovery,
@@ -255,11 +259,6 @@ impl Engine {
     /// What opening found and did.
     pub fn recovery(&self) -> &Recovery {
         &self.recovery
-    }
-
-    /// The trees, by name.
-    pub fn trees(&self) -> Vec<(Vec<u8>, TreeRef)> {
-        self.catalog.list()
     }
 
     /// Numbers as they are now.

@@ -61,6 +61,40 @@ pub enum Error {
         /// Bytes that are possible.
         max: usize,
     },
+    /// The name of a tree's key type is empty, or too long beside the tree's own.
+    #[error("the name of this tree's key type may have 1 to {max} bytes, not {len}")]
+    KeyTypeName {
+        /// Bytes of the name.
+        len: usize,
+        /// Bytes that are possible.
+        max: usize,
+    },
+    /// A tree was made with other options than it is opened with.
+    #[error("the tree {tree:?} cannot be opened like this: {what}")]
+    TreeDiffers {
+        /// Its name.
+        tree: String,
+        /// What is stored, and what was asked.
+        what: String,
+    },
+    /// There is no tree of that name.
+    #[error("there is no tree {tree:?}")]
+    NoSuchTree {
+        /// The name.
+        tree: String,
+    },
+    /// There is a tree of that name already.
+    #[error("there is a tree {tree:?} already")]
+    TreeExists {
+        /// The name.
+        tree: String,
+    },
+    /// A database gives numbers that never repeat, and has given all of a kind.
+    #[error("the {what} are used up: open the database again, or move its contents into a new one")]
+    Exhausted {
+        /// Which numbers.
+        what: &'static str,
+    },
     /// The database has been closed.
     #[error("the database is closed: open it again")]
     Closed,

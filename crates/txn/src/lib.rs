@@ -27,11 +27,16 @@ mod log;
 mod open;
 mod read;
 mod records;
+mod replay_catalog;
 mod structure;
+mod tree_options;
+mod trees;
+mod unique;
 mod verify;
 
 pub use attempt::Outcome;
 pub use batch::{Batch, OpKind};
+pub use catalog::TreeInfo;
 pub use compact::Compacted;
 pub use engine::{Durability, Engine, EngineOptions, EngineStats, Recovery};
 pub use error::{Error, Violation};
@@ -40,4 +45,5 @@ pub use log::{
     Record, WaitDurable,
 };
 pub use open::DEFAULT_PAGE_SIZE;
+pub use tree_options::{Gap, KeyType, TreeOptions};
 pub use verify::Report;

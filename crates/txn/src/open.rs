@@ -11,18 +11,19 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::channel::oneshot;
-use treering_blink::{Blocked, Chunk, Direction, Edit, Epochs, Forest, From, Step, TreeRef, Way};
+use treering_blink::{Blocked, Edit, Epochs, Forest, Step, TreeRef, Way};
 use treering_bufpool::{Pool, PoolOptions, Refusal};
 use treering_pagefile::{
     CheckpointInfo, Disk, FileError, FileErrorKind, Health, PageFile, Presence, Room, Runtime,
 };
 
 use crate::body::{Entry, decode};
-use crate::catalog::{CATALOG, Catalog, NEXT_KEY, decode_tree, encode_tree};
-use crate::create_tree::{catalog_edits, write_empty_root};
+use crate::catalog::{CATALOG, Catalog};
+use crate::create_tree::write_empty_root;
 use crate::engine::{Engine, EngineOptions, Parts, Recovery};
 use crate::error::Error;
 use crate::log::{KeptSegment, Log, LogReader, LogStart};
+use crate::replay_catalog::unknown_tree;
 
 /// Bytes a page when a database is made and nothing is said.
 pub const DEFAULT_PAGE_SIZE: usize = 4096;
@@ -69,12 +70,12 @@ impl Engine {
 impl Engine {
     /// Sets room aside for the next recovery (I13). A replay changes the pages that the log's commits
     /// changed, for which there was room when they were made; but it may split elsewhere, and so come
-    /// to a few pages more. What is held here is not held while a replay runs. Where the disk is full
-    /// already, there is none.
+    /// to a few pages more, and the opening counts itself in the catalog. What is held here is not
+    /// held while a replay runs. Where the disk is full already, there is none.
     pub(crate) async fn hold_replay_slack(&self) {
         let file = self.pool().file();
         let pages = file.space().used / self.pool().page_size() as u64;
-        let slack = (pages / 32).clamp(2, 8192) as usize;
+        let slack = (pages / 32).clamp(3, 8192) as usize;
         while !file.try_reserve(slack, Room::Growing) {
             if let Err(error) = file.grow().await {
                 tracing::warn!(%error, "no room is set aside for the next recovery");
@@ -157,7 +158,10 @@ impl Opening {
             epoch: FIRST_EPOCH,
             keep: Vec::new(),
         };
-        self.finish(forest, Catalog::default(), recovery, start).await
+        let (epoch, posting) = (FIRST_EPOCH, Posting::Now);
+        let first = Replay { forest, catalog: Catalog::default(), epoch, posting };
+        first.count_opening().await?;
+        self.finish(first.forest, first.catalog, recovery, start).await
     }
 
     /// Opens the last checkpoint and replays the log. Posting splits takes room that the life before
@@ -186,6 +190,7 @@ impl Opening {
         replay.load_catalog().await?;
         let (replayed, sequence, last_segment, segments) =
             replay.run(Arc::clone(&self.disk), checkpoint).await?;
+        replay.count_opening().await?;
         if replayed > 0 {
             tracing::info!(replayed, sequence, "recovered from the log");
         }
@@ -282,7 +287,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Makes an empty tree's root, waiting for what that takes.
-async fn make_root(pool: &Arc<Pool>, tree: u32, epoch: u64) -> Result<TreeRef, Error> {
+pub(crate) async fn make_root(pool: &Arc<Pool>, tree: u32, epoch: u64) -> Result<TreeRef, Error> {
     let mut written = false;
     loop {
         let relief = pool.relief();
@@ -325,10 +330,10 @@ async fn wait_for(
 }
 
 /// Recovery under way: one epoch, no log.
-struct Replay {
-    forest: Arc<Forest>,
-    catalog: Catalog,
-    epoch: u64,
+pub(crate) struct Replay {
+    pub(crate) forest: Arc<Forest>,
+    pub(crate) catalog: Catalog,
+    pub(crate) epoch: u64,
     posting: Posting,
 }
 
@@ -348,39 +353,6 @@ impl Epochs for OneEpoch {
 }
 
 impl Replay {
-    /// Reads the catalog as of the checkpoint.
-    async fn load_catalog(&mut self) -> Result<(), Error> {
-        let mut from = Some(From::End);
-        let mut chunk = Chunk::default();
-        while let Some(at) = from {
-            let way = &mut Way::default();
-            match self.forest.scan(CATALOG, Direction::Forward, &at, true, way, &mut chunk)? {
-                Step::Fetch(pages) => {
-                    self.forest.pool().fetch_many(&pages).await?;
-                    from = Some(at);
-                }
-                Step::Done(next) => {
-                    for (name, value) in chunk.iter() {
-                        self.add_to_catalog(name, value)?;
-                    }
-                    from = next;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn add_to_catalog(&self, name: &[u8], value: &[u8]) -> Result<(), Error> {
-        if name == NEXT_KEY {
-            let next = value.try_into().map(u32::from_le_bytes).map_err(|_| damaged_catalog())?;
-            self.catalog.set_next_id(next);
-            return Ok(());
-        }
-        let tree = decode_tree(value).ok_or_else(damaged_catalog)?;
-        self.catalog.add(name, tree);
-        Ok(())
-    }
-
     /// Applies what is in the log behind the checkpoint. Returns how many records that were, the
     /// last sequence, and the log's segments.
     async fn run(
@@ -429,7 +401,10 @@ impl Replay {
             match entry {
                 Entry::Put { tree, key, value } => self.edit(tree, key, Some(value)).await?,
                 Entry::Delete { tree, key } => self.edit(tree, key, None).await?,
-                Entry::CreateTree { tree, name } => self.create_tree(tree, name).await?,
+                Entry::CreateTree { tree, name, options } => {
+                    self.create_tree(tree, name, options).await?;
+                }
+                Entry::RenameTree { tree, name } => self.rename_tree(tree, name).await?,
             }
         }
         Ok(())
@@ -443,7 +418,7 @@ impl Replay {
             Entry::Put { tree, key, .. } | Entry::Delete { tree, key } => {
                 Some((self.catalog.by_id(tree)?, key))
             }
-            Entry::CreateTree { .. } => None,
+            Entry::CreateTree { .. } | Entry::RenameTree { .. } => None,
         });
         let keys: Vec<_> = keys.take(at_once).collect();
         let mut ways = vec![Way::default(); keys.len()];
@@ -466,16 +441,11 @@ impl Replay {
     }
 
     async fn edit(&self, tree: u32, key: &[u8], value: Option<&[u8]>) -> Result<(), Error> {
-        let tree = self.catalog.by_id(tree).ok_or_else(|| {
-            FileError::new(
-                FileErrorKind::Damaged,
-                format!("the log changes tree {tree}, which the catalog does not have"),
-            )
-        })?;
+        let tree = self.catalog.by_id(tree).ok_or_else(|| unknown_tree(tree))?;
         self.edit_all(tree, &[Edit { index: 0, key, value }]).await
     }
 
-    async fn edit_all(&self, tree: TreeRef, edits: &[Edit<'_>]) -> Result<(), Error> {
+    pub(crate) async fn edit_all(&self, tree: TreeRef, edits: &[Edit<'_>]) -> Result<(), Error> {
         let pool = self.forest.pool();
         let (mut ways, mut written) = (Vec::new(), false);
         loop {
@@ -518,21 +488,6 @@ impl Replay {
         }
         Ok(Ok(()))
     }
-
-    async fn create_tree(&self, id: u32, name: &[u8]) -> Result<(), Error> {
-        let tree = make_root(self.forest.pool(), id, self.epoch).await?;
-        let (next, entry) = ((id + 1).to_le_bytes(), encode_tree(tree));
-        self.edit_all(CATALOG, &catalog_edits(name, &next, &entry)).await?;
-        self.catalog.add(name, tree);
-        Ok(())
-    }
-}
-
-fn damaged_catalog() -> Error {
-    Error::File(FileError::new(
-        FileErrorKind::Damaged,
-        "the catalog of trees has an entry that is none; restore the database from a backup",
-    ))
 }
 
 /// Log records that are replayed together, so that the leaves that they need load together.

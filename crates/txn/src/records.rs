@@ -21,6 +21,7 @@ use crate::attempt::{Attempt, Outcome};
 use crate::batch::Batch;
 use crate::engine::Engine;
 use crate::error::Error;
+use crate::tree_options::TreeOptions;
 
 /// What an operation came to in the engine's hands.
 pub(crate) type Settled = Result<Outcome, Rejected>;
@@ -38,8 +39,21 @@ impl From<Error> for Rejected {
 }
 
 enum Record {
-    Apply { batch: Batch, order: Vec<usize>, done: oneshot::Sender<Settled> },
-    CreateTree { name: Vec<u8>, done: oneshot::Sender<Result<(TreeRef, u64), Error>> },
+    Apply {
+        batch: Batch,
+        order: Vec<usize>,
+        done: oneshot::Sender<Settled>,
+    },
+    CreateTree {
+        name: Vec<u8>,
+        options: TreeOptions,
+        done: oneshot::Sender<Result<(TreeRef, u64), Error>>,
+    },
+    RenameTree {
+        old: Vec<u8>,
+        new: Vec<u8>,
+        done: oneshot::Sender<Result<u64, Error>>,
+    },
 }
 
 /// The queue of records.
@@ -49,8 +63,8 @@ pub(crate) struct Records {
     added: Event,
     room: Event,
     count: AtomicU64,
-    /// Trees are created one after the other.
-    creating: async_lock::Mutex<()>,
+    /// The catalog is changed by one after the other.
+    catalog: async_lock::Mutex<()>,
 }
 
 /// Records that wait for a worker; futures beyond that wait for room, owning nothing.
@@ -108,9 +122,21 @@ impl Engine {
     }
 
     /// Has the engine's workers make a tree, if there is none of that name.
-    pub(crate) async fn create_as_record(&self, name: &[u8]) -> Result<(TreeRef, u64), Error> {
+    pub(crate) async fn create_as_record(
+        &self,
+        name: &[u8],
+        options: TreeOptions,
+    ) -> Result<(TreeRef, u64), Error> {
         let (done, outcome) = oneshot::channel();
-        self.records.add(self, Record::CreateTree { name: name.to_vec(), done }).await?;
+        self.records.add(self, Record::CreateTree { name: name.to_vec(), options, done }).await?;
+        outcome.await.unwrap_or_else(|_| Err(self.ended()))
+    }
+
+    /// Has the engine's workers give a tree another name.
+    pub(crate) async fn rename_as_record(&self, old: &[u8], new: &[u8]) -> Result<u64, Error> {
+        let (done, outcome) = oneshot::channel();
+        let (old, new) = (old.to_vec(), new.to_vec());
+        self.records.add(self, Record::RenameTree { old, new, done }).await?;
         outcome.await.unwrap_or_else(|_| Err(self.ended()))
     }
 
@@ -134,11 +160,17 @@ impl Engine {
                     // The future may be gone: the write stands all the same.
                     let _ = done.send(settled);
                 }
-                Some(Record::CreateTree { name, done }) => {
-                    let one_at_a_time = self.records.creating.lock().await;
-                    let created = self.create_tree_now(&name).await;
+                Some(Record::CreateTree { name, options, done }) => {
+                    let one_at_a_time = self.records.catalog.lock().await;
+                    let created = self.create_tree_now(&name, &options).await;
                     drop(one_at_a_time);
                     let _ = done.send(created);
+                }
+                Some(Record::RenameTree { old, new, done }) => {
+                    let one_at_a_time = self.records.catalog.lock().await;
+                    let renamed = self.rename_tree_now(&old, &new).await;
+                    drop(one_at_a_time);
+                    let _ = done.send(renamed);
                 }
                 None => drop(select(added, select(closing, poisoned)).await),
             }

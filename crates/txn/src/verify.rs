@@ -86,8 +86,9 @@ impl<'e> Verifier<'e> {
         self.report.trees = trees.len();
         self.check_tree("the catalog", CATALOG).await?;
         self.report.keys = 0;
-        for (name, tree) in trees {
-            self.check_tree(&format!("tree {:?}", String::from_utf8_lossy(&name)), tree).await?;
+        for info in trees {
+            let name = format!("tree {:?}", String::from_utf8_lossy(&info.name));
+            self.check_tree(&name, info.tree).await?;
         }
         self.check_reached(&existing);
         self.check_space();

@@ -1,0 +1,73 @@
+//! Trees by name through the face: options that have to agree, renaming, listing.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod common;
+
+use common::{Home, on_tokio, tiny};
+use treering::{ErrorKind, Gap, TreeOptions};
+
+#[test]
+fn p3_a_tree_is_opened_as_it_was_made_unique_or_not_or_not_at_all() {
+    on_tokio(2, "options", async {
+        let home = Home::new();
+        let multi = || TreeOptions::new().duplicates(true);
+        let typed = || TreeOptions::new().key_type("u64", 1);
+        for life in 0..2 {
+            let db = tiny(512, 64).open(&home.path).await.unwrap();
+            db.tree("unique").await.unwrap();
+            db.tree_with("multi", multi().gap(Gap::None)).await.unwrap();
+            db.tree_with("typed", typed()).await.unwrap();
+            for (name, options, said) in [
+                ("unique", multi(), "are unique"),
+                ("unique", typed(), "plain bytes"),
+                ("multi", TreeOptions::new(), "option `duplicates`"),
+                ("typed", TreeOptions::new(), "u64 version 1"),
+                ("typed", TreeOptions::new().key_type("u64", 2), "u64 version 2"),
+            ] {
+                let error = db.tree_with(name, options).await.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::TreeMismatch, "life {life}: {error}");
+                assert!(error.to_string().contains(said), "life {life}: {error}");
+            }
+            let error = db.find_tree("typed").unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::TreeMismatch);
+            // Tools may look at the bytes of anything, and make nothing.
+            let raw = db.raw_tree("typed").unwrap().unwrap();
+            assert_eq!(raw.get(b"x").await.unwrap(), None);
+            assert!(db.raw_tree("absent").unwrap().is_none());
+            let expected = [
+                ("multi".to_owned(), multi().gap(Gap::None)),
+                ("typed".to_owned(), typed()),
+                ("unique".to_owned(), TreeOptions::new()),
+            ];
+            assert_eq!(db.trees(), expected, "life {life}");
+            db.close().await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_renamed_tree_is_the_same_tree() {
+    on_tokio(2, "renaming", async {
+        let home = Home::new();
+        let db = tiny(512, 64).open(&home.path).await.unwrap();
+        let tree = db.tree("draft").await.unwrap();
+        tree.put("k", "1").await.unwrap();
+        db.rename_tree("draft", "final").await.unwrap();
+        tree.put("k", "2").await.unwrap();
+        assert_eq!(tree.name(), "draft", "the name that it was opened with");
+        db.tree("other").await.unwrap();
+        for (old, new) in [("draft", "x"), ("final", "other"), ("final", "")] {
+            let error = db.rename_tree(old, new).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{old} {new}: {error}");
+        }
+        drop((tree, db));
+
+        // Not closed: the log says it again.
+        let db = tiny(512, 64).open(&home.path).await.unwrap();
+        assert_eq!(db.tree_names(), ["final", "other"]);
+        let tree = db.find_tree("final").unwrap().unwrap();
+        assert_eq!(tree.get("k").await.unwrap().as_deref(), Some(&b"2"[..]));
+        db.close().await.unwrap();
+    });
+}
