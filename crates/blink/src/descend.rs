@@ -38,6 +38,11 @@ impl Target<'_> {
         }
     }
 
+    /// Whether it is in this page.
+    pub(crate) fn is_here(self, page: &Live<'_>) -> bool {
+        self.position(page) == Position::Here
+    }
+
     pub(crate) fn child_slot(self, page: &Live<'_>) -> usize {
         match self {
             Target::At(key) => page.child_slot(key),

@@ -2,7 +2,7 @@
 //!
 //! What this crate guarantees to the crates above it:
 //!
-//! * **I1** A descent ([`Forest::get`], [`Forest::scan`]) holds nothing between two pages, and
+//! * **I1** A descent ([`Forest::get`], [`Forest::scan`], [`Forest::nearest`]) holds nothing between two pages, and
 //!   nothing at all when it returns. What is not in memory is named, not waited for.
 //! * **I2** A change is planned completely ([`Leaves::plan`]) and then done ([`Plan::commit`])
 //!   without anything that could fail.
@@ -16,9 +16,11 @@
 //!
 //! Where to begin reading: `layout` (a page, byte by byte), `descend`, `apply`, `post`.
 
+mod ahead;
 mod apply;
 mod build;
 mod check;
+mod cursor;
 mod descend;
 mod edit;
 mod entries;
@@ -36,6 +38,7 @@ mod words;
 pub use apply::{Edit, Plan};
 pub use build::{Image, PageSpec, build};
 pub use check::check;
+pub use cursor::Nearest;
 pub use descend::Way;
 pub use entries::Entries;
 pub use forest::{Blocked, Forest, Step, TreeError, TreeRef};
@@ -45,5 +48,5 @@ pub use merge::Merged;
 pub use page::{Page, Position};
 pub use partition::{Part, Policy, partition};
 pub use post::Epochs;
-pub use scan::{Chunk, Direction, From};
+pub use scan::{Chunk, Direction, From, Scan};
 pub use words::{Words, WordsMut, copy_page};

@@ -4,12 +4,11 @@
 //! splits or merges happen in between, a key that was there all along is neither skipped nor
 //! returned twice: fences are positions in the order of keys, not in pages.
 
-use treering_pagefile::PageId;
-
-use crate::descend::{Live, Target, Way};
+use crate::ahead::ReadAhead;
+use crate::descend::{Target, Way};
 use crate::forest::{Forest, Step, TreeError, TreeRef};
 use crate::page::Page;
-use crate::words::copy_page;
+use crate::words::{Words, copy_page};
 
 /// Where a scan goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,11 +86,7 @@ impl Chunk {
 
     fn fill_forward(&mut self, from: &From) -> Option<From> {
         let leaf = Page::new(self.leaf.as_slice());
-        let first = match from {
-            From::At(key) => leaf.find(key).unwrap_or_else(|insertion| insertion),
-            From::Past(key) => leaf.find(key).map_or_else(|insertion| insertion, |slot| slot + 1),
-            From::End => 0,
-        };
+        let first = forward_start(&leaf, from);
         let mut high = Vec::new();
         let next = leaf.high_into(&mut high).then_some(From::At(high));
         let end = leaf.len();
@@ -101,11 +96,7 @@ impl Chunk {
 
     fn fill_backward(&mut self, from: &From) -> Option<From> {
         let leaf = Page::new(self.leaf.as_slice());
-        let end = match from {
-            From::At(key) => leaf.find(key).map_or_else(|insertion| insertion, |slot| slot + 1),
-            From::Past(key) => leaf.find(key).unwrap_or_else(|insertion| insertion),
-            From::End => leaf.len(),
-        };
+        let end = backward_end(&leaf, from);
         let mut low = Vec::new();
         leaf.low_into(&mut low);
         self.take((0..end).rev());
@@ -113,92 +104,103 @@ impl Chunk {
     }
 }
 
-/// Leaves asked for ahead of a scan, at most.
-const READ_AHEAD: usize = 16;
+/// The first slot of a leaf that a forward scan from `from` returns.
+pub(crate) fn forward_start<W: Words>(leaf: &Page<W>, from: &From) -> usize {
+    match from {
+        From::At(key) => leaf.find(key).unwrap_or_else(|insertion| insertion),
+        From::Past(key) => leaf.find(key).map_or_else(|insertion| insertion, |slot| slot + 1),
+        From::End => 0,
+    }
+}
+
+/// The slot behind the first one that a backward scan from `from` returns.
+pub(crate) fn backward_end<W: Words>(leaf: &Page<W>, from: &From) -> usize {
+    match from {
+        From::At(key) => leaf.find(key).map_or_else(|insertion| insertion, |slot| slot + 1),
+        From::Past(key) => leaf.find(key).unwrap_or_else(|insertion| insertion),
+        From::End => leaf.len(),
+    }
+}
+
+/// A scan: where it goes on, and how far ahead of it leaves have been asked for.
+#[derive(Clone, Debug)]
+pub struct Scan {
+    tree: TreeRef,
+    direction: Direction,
+    /// `None`: nowhere.
+    next: Option<From>,
+    /// Where the last look for the next leaf ended.
+    way: Way,
+    ahead: ReadAhead,
+}
+
+impl Scan {
+    /// A scan that begins at `from`.
+    pub fn new(tree: TreeRef, direction: Direction, from: From) -> Self {
+        let way = Way::default();
+        Self { tree, direction, next: Some(from), way, ahead: ReadAhead::until(None) }
+    }
+
+    /// Says that nothing will be wanted beyond `key`, for the read-ahead. Call it first.
+    pub fn until(mut self, key: Vec<u8>) -> Self {
+        self.ahead = ReadAhead::until(Some(key));
+        self
+    }
+
+    /// Where it goes on; `None`: nowhere, everything has been returned.
+    pub fn next(&self) -> Option<&From> {
+        self.next.as_ref()
+    }
+
+    /// Ends it.
+    pub fn end(&mut self) {
+        self.next = None;
+    }
+}
 
 impl Forest {
-    /// Fills `chunk` with the pairs of the leaf where the scan stands and says where it goes on;
-    /// `None`: nowhere. The chunk may be empty although the scan goes on.
-    ///
-    /// With `read_ahead`, leaves that come next are asked for when this one is not in memory: a
-    /// share of the pool at most. `way` is where the last look for this chunk ended.
+    /// Fills `chunk` with the pairs of the leaf where the scan stands, and moves the scan on. The
+    /// chunk may be empty although the scan goes on.
     ///
     /// # Errors
     /// When the tree is damaged.
-    pub fn scan(
-        &self,
-        tree: TreeRef,
-        direction: Direction,
-        from: &From,
-        read_ahead: bool,
-        way: &mut Way,
-        chunk: &mut Chunk,
-    ) -> Result<Step<Option<From>>, TreeError> {
+    pub fn scan(&self, scan: &mut Scan, chunk: &mut Chunk) -> Result<Step<()>, TreeError> {
         chunk.clear();
-        if direction == Direction::Backward && matches!(from, From::Past(key) if key.is_empty()) {
-            return Ok(Step::Done(None));
+        let Scan { tree, direction, next, way, ahead } = scan;
+        let Some(from) = &next else { return Ok(Step::Done(())) };
+        if *direction == Direction::Backward && matches!(from, From::Past(key) if key.is_empty()) {
+            *next = None;
+            return Ok(Step::Done(()));
         }
-        let target = target(direction, from);
+        self.read_ahead(*tree, *direction, from, ahead);
         chunk.leaf.resize(self.pool().page_size() / 8, 0);
-        let step = self.descend(tree, 0, target, way, |leaf| {
+        let step = self.descend(*tree, 0, target(*direction, from), way, |leaf| {
             copy_page(leaf.words(), &mut chunk.leaf);
         })?;
         Ok(match step {
-            Step::Done(_) => Step::Done(match direction {
-                Direction::Forward => chunk.fill_forward(from),
-                Direction::Backward => chunk.fill_backward(from),
-            }),
+            Step::Done(_) => {
+                *next = match direction {
+                    Direction::Forward => chunk.fill_forward(from),
+                    Direction::Backward => chunk.fill_backward(from),
+                };
+                *way = Way::default();
+                ahead.advance();
+                Step::Done(())
+            }
             Step::Fetch(pages) => {
-                // Above a page that is not the root there are inner pages.
-                if read_ahead && !pages.contains(&tree.root) {
-                    self.read_ahead(tree, direction, target)?;
-                }
+                self.read_ahead_missed(&pages, ahead);
                 Step::Fetch(pages)
             }
         })
     }
-
-    /// Asks for the leaves that come after the one of `target`, as far as their parent, which has to
-    /// be in memory, knows them.
-    fn read_ahead(
-        &self,
-        tree: TreeRef,
-        direction: Direction,
-        target: Target<'_>,
-    ) -> Result<(), TreeError> {
-        let most = READ_AHEAD.min(self.pool().frame_count() / 8);
-        let step = self.descend(tree, 1, target, &mut Way::default(), |parent| {
-            neighbours(parent, target.child_slot(parent), direction, most)
-        });
-        match step {
-            Ok(Step::Done((_, ahead))) => self.pool().prefetch(&ahead),
-            // The root has become a leaf.
-            Ok(Step::Fetch(_)) | Err(TreeError::Shallow { .. }) => {}
-            Err(error) => return Err(error),
-        }
-        Ok(())
-    }
 }
 
-fn target(direction: Direction, from: &From) -> Target<'_> {
+pub(crate) fn target(direction: Direction, from: &From) -> Target<'_> {
     match (direction, from) {
         (Direction::Forward, From::At(key) | From::Past(key))
         | (Direction::Backward, From::At(key)) => Target::At(key),
         (Direction::Forward, From::End) => Target::At(b""),
         (Direction::Backward, From::Past(key)) => Target::Below(key),
         (Direction::Backward, From::End) => Target::Last,
-    }
-}
-
-fn neighbours(page: &Live<'_>, slot: usize, direction: Direction, most: usize) -> Vec<PageId> {
-    match direction {
-        Direction::Forward => {
-            let end = page.len().min(slot + 1 + most);
-            (slot + 1..end).map(|slot| page.child(slot)).collect()
-        }
-        Direction::Backward => {
-            let start = slot.saturating_sub(most);
-            (start..slot).rev().map(|slot| page.child(slot)).collect()
-        }
     }
 }

@@ -102,19 +102,31 @@ impl Pool {
         }
     }
 
-    /// Asks for pages that will be wanted soon, without waiting for them. Those that would have to
-    /// wait for a frame are left out.
-    pub fn prefetch(&self, pages: &[PageId]) {
+    /// Asks for pages that will be wanted soon, without waiting for them. Says no, and does nothing,
+    /// while loads that somebody waits for have no frame.
+    pub fn prefetch(&self, pages: &[PageId]) -> bool {
+        let absent = |page: &&PageId| matches!(self.table.place(**page), Place::Disk(_));
+        let mut absent = pages.iter().filter(absent).peekable();
+        if absent.peek().is_none() {
+            return true;
+        }
         {
             let mut queue = lock(&self.loads);
             if !queue.waiting.is_empty() {
-                return;
+                return false;
             }
-            for &page in pages {
+            for &page in absent {
                 queue.want(self, page);
             }
         }
         self.start_loads();
+        true
+    }
+
+    /// Whether the page is in memory by now, or somebody has asked for it.
+    pub fn is_coming(&self, page: PageId) -> bool {
+        !matches!(self.table.place(page), Place::Disk(_))
+            || lock(&self.loads).by_page.contains_key(&page)
     }
 
     /// Starts as many waiting loads as there are frames for, in one submission.

@@ -34,6 +34,7 @@
 //! The guide to all of it is in the repository's `docs`.
 
 mod batch;
+mod cursor;
 mod database;
 mod error;
 mod folder;
@@ -46,6 +47,7 @@ mod value;
 mod write;
 
 pub use batch::{Batch, Commit};
+pub use cursor::Cursor;
 pub use database::Database;
 pub use error::{Error, ErrorKind};
 pub use get::{Get, GetWith};

@@ -8,14 +8,14 @@ use std::task::{Context, Poll, ready};
 
 use futures::future::BoxFuture;
 use futures::stream::Stream;
-use treering_blink::{Chunk as Leaf, Direction, From};
+use treering_blink::{Chunk as Leaf, Direction, From, Scan};
 use treering_txn::Error as Inner;
 
 use crate::error::Error;
 use crate::tree::Tree;
 use crate::value::{Key, Value};
 
-type Fetching = BoxFuture<'static, Result<(Leaf, Option<From>), Inner>>;
+type Fetching = BoxFuture<'static, Result<(Scan, Leaf), Inner>>;
 
 /// Both ends of a range of keys.
 pub type Bounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
@@ -74,15 +74,29 @@ impl<K: AsRef<[u8]>> KeyRange for (Bound<K>, Bound<K>) {
     }
 }
 
+/// The range of all keys that begin with `prefix`.
+pub(crate) fn bounds_of_prefix(prefix: &[u8]) -> Bounds {
+    // The least key above all of them: the last byte that can be greater is, and ends it.
+    let end = prefix.iter().rposition(|&byte| byte < u8::MAX).map(|last| {
+        let mut end = prefix[..=last].to_vec();
+        end[last] += 1;
+        end
+    });
+    (Bound::Included(prefix.to_vec()), end.map_or(Bound::Unbounded, Bound::Excluded))
+}
+
 /// A stream of the pairs in a range. Dropping it has no effect; between two items it holds nothing
 /// but a copy of some pairs.
+///
+/// What comes next is read ahead, as soon as a range turns out to span leaves: little at first, up
+/// to 256 pages or an eighth of the cache.
 #[must_use = "streams do nothing unless polled"]
 pub struct Range {
     tree: Tree,
     bounds: Bounds,
     direction: Direction,
-    /// Where the next leaf is; `None` at the end.
-    next: Option<From>,
+    /// Where the next leaf is.
+    scan: Scan,
     leaf: Leaf,
     /// The pairs of `leaf` before this one have been returned.
     at: usize,
@@ -115,26 +129,29 @@ impl Chunk {
 
 impl Range {
     pub(crate) fn new(tree: Tree, bounds: Bounds) -> Self {
-        let next = Some(start(&bounds.0));
-        Self {
-            tree,
-            bounds,
-            direction: Direction::Forward,
-            next,
-            leaf: Leaf::default(),
-            at: 0,
-            fetching: None,
+        Self::directed(tree, bounds, Direction::Forward)
+    }
+
+    fn directed(tree: Tree, bounds: Bounds, direction: Direction) -> Self {
+        let (first, last) = match direction {
+            Direction::Forward => (&bounds.0, &bounds.1),
+            Direction::Backward => (&bounds.1, &bounds.0),
+        };
+        let mut scan = Scan::new(tree.id(), direction, start(first));
+        if let Bound::Included(key) | Bound::Excluded(key) = last {
+            scan = scan.until(key.clone());
         }
+        Self { tree, bounds, direction, scan, leaf: Leaf::default(), at: 0, fetching: None }
     }
 
     /// The same range from its other end, in descending order; what was returned so far is
     /// forgotten.
     pub fn rev(self) -> Self {
-        let (direction, next) = match self.direction {
-            Direction::Forward => (Direction::Backward, start(&self.bounds.1)),
-            Direction::Backward => (Direction::Forward, start(&self.bounds.0)),
+        let direction = match self.direction {
+            Direction::Forward => Direction::Backward,
+            Direction::Backward => Direction::Forward,
         };
-        Self { direction, next: Some(next), ..Self::new(self.tree, self.bounds) }
+        Self::directed(self.tree, self.bounds, direction)
     }
 
     /// The pairs of the next leaf that has any; `None` at the end. The quick way through a range:
@@ -154,39 +171,39 @@ impl Range {
     /// Makes sure that there are pairs to return; false at the end.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Error>> {
         while self.at >= self.leaf.len() {
-            let Some(from) = &self.next else { return Poll::Ready(Ok(false)) };
+            if self.scan.next().is_none() {
+                return Poll::Ready(Ok(false));
+            }
             let engine = &self.tree.database().shared.engine;
             let fetching = match &mut self.fetching {
                 Some(fetching) => fetching,
                 None => {
-                    let tree = self.tree.id();
-                    if let Some(next) =
-                        engine.scan_now(tree, self.direction, from, &mut self.leaf)?
-                    {
-                        self.take_leaf(next);
+                    if engine.scan_now(&mut self.scan, &mut self.leaf)? {
+                        self.take_leaf();
                         continue;
                     }
-                    let (from, leaf) = (from.clone(), std::mem::take(&mut self.leaf));
-                    let scan = Arc::clone(engine).scan(tree, self.direction, from, leaf);
-                    self.fetching.insert(Box::pin(scan))
+                    // After an error, this one goes on from the same place.
+                    let (scan, leaf) = (self.scan.clone(), std::mem::take(&mut self.leaf));
+                    self.fetching.insert(Box::pin(Arc::clone(engine).scan(scan, leaf)))
                 }
             };
             let result = ready!(fetching.as_mut().poll(cx));
             self.fetching = None;
-            let (leaf, next) = result?;
-            self.leaf = leaf;
-            self.take_leaf(next);
+            (self.scan, self.leaf) = result?;
+            self.take_leaf();
         }
         Poll::Ready(Ok(true))
     }
 
     /// Cuts what is beyond the range's end off a new leaf.
-    fn take_leaf(&mut self, next: Option<From>) {
+    fn take_leaf(&mut self) {
         let inside = self.leaf.iter().take_while(|(key, _)| self.is_inside(key)).count();
         let beyond = inside < self.leaf.len();
         self.leaf.truncate(inside);
         self.at = 0;
-        self.next = next.filter(|next| !beyond && self.goes_on(next));
+        if beyond || !self.scan.next().is_some_and(|next| self.goes_on(next)) {
+            self.scan.end();
+        }
     }
 
     fn is_inside(&self, key: &[u8]) -> bool {
@@ -228,7 +245,7 @@ impl Stream for Range {
         let this = &mut *self;
         match ready!(this.poll_fill(cx)) {
             Err(error) => {
-                this.next = None;
+                this.scan.end();
                 this.leaf = Leaf::default();
                 Poll::Ready(Some(Err(error)))
             }

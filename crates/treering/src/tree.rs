@@ -5,10 +5,11 @@ use std::sync::Arc;
 use treering_blink::TreeRef;
 use treering_txn::{OpKind, Outcome};
 
+use crate::cursor::Cursor;
 use crate::database::Database;
 use crate::error::Error;
 use crate::get::{Get, GetWith};
-use crate::range::{KeyRange, Range};
+use crate::range::{KeyRange, Range, bounds_of_prefix};
 use crate::value::Value;
 use crate::write::Write;
 
@@ -148,6 +149,17 @@ impl Tree {
     /// key that is there all along is returned exactly once.
     pub fn range(&self, range: impl KeyRange) -> Range {
         Range::new(self.clone(), range.bounds())
+    }
+
+    /// The pairs whose keys begin with `prefix`, in order; otherwise as [`Tree::range`].
+    pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Range {
+        Range::new(self.clone(), bounds_of_prefix(prefix.as_ref()))
+    }
+
+    /// A cursor, which stands nowhere yet: for steps in both directions. Who only goes one way is
+    /// quicker with [`Tree::range`].
+    pub fn cursor(&self) -> Cursor {
+        Cursor::new(self.clone())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use treering_blink::{Chunk, Direction, From, Step, TreeRef, Way};
+use treering_blink::{Chunk, Nearest, Scan, Step, TreeRef, Way};
 
 use crate::engine::Engine;
 use crate::error::Error;
@@ -81,41 +81,55 @@ impl Engine {
         Ok(values)
     }
 
-    /// Fills `chunk` with the pairs of the leaf at `from`, and says where the scan goes on.
+    /// Fills `chunk` with the pairs of the leaf where `scan` stands, and moves it on.
     ///
     /// # Errors
     /// As [`Engine::get`].
     pub async fn scan(
         self: Arc<Self>,
-        tree: TreeRef,
-        direction: Direction,
-        from: From,
+        mut scan: Scan,
         mut chunk: Chunk,
-    ) -> Result<(Chunk, Option<From>), Error> {
-        let mut way = Way::default();
+    ) -> Result<(Scan, Chunk), Error> {
         loop {
             self.check()?;
-            match self.forest.scan(tree, direction, &from, true, &mut way, &mut chunk)? {
-                Step::Done(next) => return Ok((chunk, next)),
+            match self.forest.scan(&mut scan, &mut chunk)? {
+                Step::Done(()) => return Ok((scan, chunk)),
                 Step::Fetch(pages) => self.pool().fetch_many(&pages).await?,
             }
         }
     }
 
-    /// [`Engine::scan`], if everything that it needs is in memory.
+    /// [`Engine::scan`], if everything that it needs is in memory; else false.
     ///
     /// # Errors
     /// A damaged tree; a closed or poisoned engine.
-    pub fn scan_now(
-        &self,
-        tree: TreeRef,
-        direction: Direction,
-        from: &From,
-        chunk: &mut Chunk,
-    ) -> Result<Option<Option<From>>, Error> {
+    pub fn scan_now(&self, scan: &mut Scan, chunk: &mut Chunk) -> Result<bool, Error> {
         self.check()?;
-        match self.forest.scan(tree, direction, from, true, &mut Way::default(), chunk)? {
-            Step::Done(next) => Ok(Some(next)),
+        Ok(matches!(self.forest.scan(scan, chunk)?, Step::Done(())))
+    }
+
+    /// Finds the nearest entry that `search` aims at; says whether there is one.
+    ///
+    /// # Errors
+    /// As [`Engine::get`].
+    pub async fn nearest(self: Arc<Self>, mut search: Nearest) -> Result<(Nearest, bool), Error> {
+        loop {
+            self.check()?;
+            match self.forest.nearest(&mut search)? {
+                Step::Done(found) => return Ok((search, found)),
+                Step::Fetch(pages) => self.pool().fetch_many(&pages).await?,
+            }
+        }
+    }
+
+    /// [`Engine::nearest`], if everything that it needs is in memory; else `None`.
+    ///
+    /// # Errors
+    /// A damaged tree; a closed or poisoned engine.
+    pub fn nearest_now(&self, search: &mut Nearest) -> Result<Option<bool>, Error> {
+        self.check()?;
+        match self.forest.nearest(search)? {
+            Step::Done(found) => Ok(Some(found)),
             Step::Fetch(_) => Ok(None),
         }
     }

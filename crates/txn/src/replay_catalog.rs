@@ -1,6 +1,6 @@
 //! Recovery of the catalog: as of the checkpoint, and what the log says happened to it since.
 
-use treering_blink::{Chunk, Direction, From, Step, Way};
+use treering_blink::{Chunk, Direction, From, Scan, Step};
 use treering_pagefile::{FileError, FileErrorKind};
 
 use crate::catalog::{CATALOG, OPENINGS_KEY};
@@ -13,20 +13,15 @@ use crate::unique::next_opening;
 impl Replay {
     /// Reads the catalog as of the checkpoint.
     pub(crate) async fn load_catalog(&self) -> Result<(), Error> {
-        let mut from = Some(From::End);
+        let mut scan = Scan::new(CATALOG, Direction::Forward, From::End);
         let mut chunk = Chunk::default();
-        while let Some(at) = from {
-            let way = &mut Way::default();
-            match self.forest.scan(CATALOG, Direction::Forward, &at, true, way, &mut chunk)? {
-                Step::Fetch(pages) => {
-                    self.forest.pool().fetch_many(&pages).await?;
-                    from = Some(at);
-                }
-                Step::Done(next) => {
+        while scan.next().is_some() {
+            match self.forest.scan(&mut scan, &mut chunk)? {
+                Step::Fetch(pages) => self.forest.pool().fetch_many(&pages).await?,
+                Step::Done(()) => {
                     for (key, value) in chunk.iter() {
                         self.catalog.load(key, value)?;
                     }
-                    from = next;
                 }
             }
         }

@@ -16,7 +16,7 @@ use engine_support::{
 };
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use treering_blink::{Chunk, Direction, From, TreeRef};
+use treering_blink::{Chunk, Direction, From, Scan, TreeRef};
 use treering_pagefile::sim::{Sim, SimImage, yield_now};
 use treering_txn::{Durability, Engine, Error, OpKind};
 
@@ -142,9 +142,10 @@ fn kinds() -> Vec<Kind> {
 }
 
 async fn scan(engine: Arc<Engine>, tree: TreeRef, direction: Direction) -> Result<(), Error> {
-    let (mut chunk, mut next, mut count) = (Chunk::default(), Some(From::End), 0);
-    while let Some(from) = next {
-        (chunk, next) = Arc::clone(&engine).scan(tree, direction, from, chunk).await?;
+    let scan = Scan::new(tree, direction, From::End);
+    let (mut scan, mut chunk, mut count) = (scan, Chunk::default(), 0);
+    while scan.next().is_some() {
+        (scan, chunk) = Arc::clone(&engine).scan(scan, chunk).await?;
         count += chunk.len();
     }
     assert!(count >= 200);

@@ -14,7 +14,7 @@ use engine_support::{
     MAX_KEY, MAX_RECORD, Model, Op, Rng, apply, assert_clean, assert_same, batch, contents, key,
     machine, op, open, options, scan_all, seeds,
 };
-use treering_blink::{Chunk, Direction, From, TreeRef};
+use treering_blink::{Chunk, Direction, From, Scan, TreeRef};
 use treering_pagefile::sim::Sim;
 use treering_txn::{Durability, Engine, Error};
 
@@ -160,12 +160,11 @@ impl Life<'_> {
             Direction::Backward => expected.into_iter().rev().take(limit).collect(),
         };
         let mut found = Vec::new();
-        let (mut next, mut chunk) = (Some(from), Chunk::default());
-        while let Some(at) = next
-            && found.len() < limit
-        {
+        let scan = Scan::new(self.trees[tree], direction, from);
+        let (mut scan, mut chunk) = (scan, Chunk::default());
+        while scan.next().is_some() && found.len() < limit {
             let engine = Arc::clone(&self.engine);
-            (chunk, next) = engine.scan(self.trees[tree], direction, at, chunk).await.unwrap();
+            (scan, chunk) = engine.scan(scan, chunk).await.unwrap();
             found.extend(chunk.iter().map(|(key, value)| (key.to_vec(), value.to_vec())));
         }
         found.truncate(limit);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use engine_support::journal::Journal;
 use engine_support::workload::Load;
 use engine_support::{MAX_RECORD, Op, assert_clean, batch, machine, open, options, scan_all};
-use treering_blink::{Chunk, Direction, From, TreeRef};
+use treering_blink::{Chunk, Direction, From, Scan, TreeRef};
 use treering_pagefile::sim::{Sim, SimDiskOptions, yield_now};
 use treering_pagefile::{AlignedBuf, Disk, FileErrorKind, Op as DiskOp};
 use treering_txn::{Batch, Durability, Engine, Error};
@@ -68,9 +68,9 @@ fn scanning_backwards_from_below_the_empty_key_finds_nothing() {
         let tree = grown(&engine, 20).await;
         for from in [From::Past(Vec::new()), From::At(Vec::new())] {
             let chunk = Chunk::default();
-            let scan = Arc::clone(&engine).scan(tree, Direction::Backward, from, chunk);
-            let (chunk, next) = scan.await.unwrap();
-            assert!(chunk.is_empty() && next.is_none());
+            let scan = Scan::new(tree, Direction::Backward, from);
+            let (scan, chunk) = Arc::clone(&engine).scan(scan, chunk).await.unwrap();
+            assert!(chunk.is_empty() && scan.next().is_none());
         }
         assert_eq!(scan_all(&engine, tree, Direction::Backward).await.unwrap().len(), 20);
     })

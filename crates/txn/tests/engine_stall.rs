@@ -17,7 +17,7 @@ use engine_support::{
 };
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
-use treering_blink::{Chunk, Direction, From, TreeRef};
+use treering_blink::{Chunk, Direction, From, Scan, TreeRef};
 use treering_pagefile::sim::Sim;
 use treering_txn::{Durability, Engine, OpKind};
 
@@ -58,7 +58,8 @@ fn future(rng: &mut Rng, number: usize, engine: &Arc<Engine>, trees: &[TreeRef])
         9 | 10 => {
             let direction = [Direction::Forward, Direction::Backward][number % 2];
             async move {
-                drop(engine.scan(tree, direction, From::At(any), Chunk::default()).await);
+                let scan = Scan::new(tree, direction, From::At(any));
+                drop(engine.scan(scan, Chunk::default()).await);
             }
             .boxed()
         }

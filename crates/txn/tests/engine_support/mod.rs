@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use treering_blink::{Chunk, Direction, From, TreeRef};
+use treering_blink::{Chunk, Direction, From, Scan, TreeRef};
 use treering_pagefile::Disk;
 use treering_pagefile::sim::{Patience, Sim};
 use treering_txn::{Batch, Engine, EngineOptions, Error, LogOptions, OpKind, Violation};
@@ -227,10 +227,10 @@ pub async fn scan_all(
     direction: Direction,
 ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
     let mut pairs = Vec::new();
-    let mut from = Some(From::End);
+    let mut scan = Scan::new(tree, direction, From::End);
     let mut chunk = Chunk::default();
-    while let Some(at) = from {
-        (chunk, from) = Arc::clone(engine).scan(tree, direction, at, chunk).await?;
+    while scan.next().is_some() {
+        (scan, chunk) = Arc::clone(engine).scan(scan, chunk).await?;
         pairs.extend(chunk.iter().map(|(key, value)| (key.to_vec(), value.to_vec())));
     }
     Ok(pairs)
