@@ -34,6 +34,7 @@
 //! The guide to all of it is in the repository's `docs`.
 
 mod batch;
+mod conditions;
 mod cursor;
 mod database;
 mod error;
@@ -47,6 +48,7 @@ mod value;
 mod write;
 
 pub use batch::{Batch, Commit};
+pub use conditions::Modify;
 pub use cursor::Cursor;
 pub use database::Database;
 pub use error::{Error, ErrorKind};

@@ -23,6 +23,13 @@ pub enum OpKind {
     RequireValue,
 }
 
+impl OpKind {
+    /// Whether the value that is there decides, or is reported when the key should be absent.
+    pub(crate) fn asks_for_value(self) -> bool {
+        matches!(self, OpKind::Insert | OpKind::RequireAbsent | OpKind::RequireValue)
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Op {
     tree: TreeRef,

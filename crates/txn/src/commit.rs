@@ -38,11 +38,7 @@ impl Engine {
         let order = batch.order();
         match self.gather_and_apply(batch, order).await {
             Ok(outcome) => {
-                if durability == Durability::Durable {
-                    self.log.wait_durable(outcome.sequence).await?;
-                } else if durability == Durability::Buffered {
-                    self.log.flush_soon(outcome.sequence);
-                }
+                self.settle(outcome.sequence, durability).await?;
                 Ok(outcome)
             }
             Err(Rejected { error, sequence }) => {
@@ -53,6 +49,19 @@ impl Engine {
                 Err(error)
             }
         }
+    }
+
+    /// Waits until the commit with this sequence is as durable as asked.
+    ///
+    /// # Errors
+    /// What poisoned the engine.
+    pub async fn settle(&self, sequence: u64, durability: Durability) -> Result<(), Error> {
+        if durability == Durability::Durable {
+            self.log.wait_durable(sequence).await?;
+        } else if durability == Durability::Buffered {
+            self.log.flush_soon(sequence);
+        }
+        Ok(())
     }
 
     async fn gather_and_apply(&self, batch: Batch, order: Vec<usize>) -> Settled {

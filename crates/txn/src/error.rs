@@ -1,5 +1,7 @@
 //! What an operation can come to other than success.
 
+use std::sync::Arc;
+
 use treering_blink::TreeError;
 use treering_pagefile::{FileError, FileErrorKind};
 
@@ -28,6 +30,8 @@ pub enum Error {
         key: Box<[u8]>,
         /// What does not hold.
         violation: Violation,
+        /// The value that is there instead, if one is.
+        there: Option<Arc<[u8]>>,
     },
     /// A key is longer than pages of this size can hold.
     #[error("a key of {len} bytes is too long: this database takes at most {max}")]
