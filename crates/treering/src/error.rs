@@ -63,6 +63,15 @@ impl Error {
         }
     }
 
+    /// The value that was there where a condition asked for another one, or for none: after a failed
+    /// insert, what it would have overwritten.
+    pub fn existing(&self) -> Option<&[u8]> {
+        match &self.inner {
+            Inner::Violated { there, .. } => there.as_deref(),
+            _ => None,
+        }
+    }
+
     pub(crate) fn invalid_input(message: impl Into<String>) -> Self {
         let inner = Inner::File(FileError::new(FileErrorKind::Io, message));
         Self { kind: ErrorKind::InvalidInput, inner }

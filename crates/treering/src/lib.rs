@@ -34,11 +34,14 @@
 //! The guide to all of it is in the repository's `docs`.
 
 mod batch;
+mod conditions;
 mod cursor;
 mod database;
 mod error;
 mod folder;
 mod get;
+mod multi;
+mod multi_walk;
 mod options;
 mod range;
 mod registry;
@@ -46,11 +49,14 @@ mod tree;
 mod value;
 mod write;
 
-pub use batch::{Batch, Commit};
+pub use batch::{Batch, Commit, CommitSequences};
+pub use conditions::Modify;
 pub use cursor::Cursor;
 pub use database::Database;
 pub use error::{Error, ErrorKind};
 pub use get::{Get, GetWith};
+pub use multi::MultiTree;
+pub use multi_walk::{MultiCursor, MultiRange, Values};
 pub use options::{Io, Options};
 pub use range::{Bounds, Chunk, KeyRange, Range};
 pub use tree::Tree;

@@ -112,7 +112,8 @@ impl Tree {
     /// Gives a key that is absent a value.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::KeyExists`] if it is there; as [`Tree::put`].
+    /// [`crate::ErrorKind::KeyExists`] if it is there, and [`crate::Error::existing`] is its value;
+    /// as [`Tree::put`].
     pub fn insert(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Write<()> {
         Write::new(self, OpKind::Insert, key.as_ref(), value.as_ref(), |_| ())
     }

@@ -4,7 +4,7 @@ use std::future::IntoFuture;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use treering_txn::{Batch, Durability, OpKind, Outcome};
+use treering_txn::{Batch, Durability, Error as Inner, OpKind, Outcome};
 
 use crate::database::Database;
 use crate::error::Error;
@@ -19,8 +19,11 @@ pub struct Write<T> {
     db: Database,
     batch: Batch,
     durability: Durability,
-    result: fn(Outcome) -> T,
+    result: Box<Conclude<T>>,
 }
+
+/// What becomes of the outcome. Without captures, it takes no allocation.
+type Conclude<T> = dyn FnOnce(Result<Outcome, Inner>) -> Result<T, Error> + Send + Sync;
 
 impl<T> Write<T> {
     pub(crate) fn new(
@@ -28,13 +31,21 @@ impl<T> Write<T> {
         kind: OpKind,
         key: &[u8],
         value: &[u8],
-        result: fn(Outcome) -> T,
+        result: impl FnOnce(Outcome) -> T + Send + Sync + 'static,
     ) -> Self {
         let mut batch = Batch::new();
         batch.push(tree.id(), kind, key, value);
+        Self::of_batch(tree, batch, move |outcome| Ok(result(outcome?)))
+    }
+
+    pub(crate) fn of_batch(
+        tree: &Tree,
+        batch: Batch,
+        result: impl FnOnce(Result<Outcome, Inner>) -> Result<T, Error> + Send + Sync + 'static,
+    ) -> Self {
         let db = tree.database().clone();
         let durability = db.shared.durability;
-        Self { db, batch, durability, result }
+        Self { db, batch, durability, result: Box::new(result) }
     }
 
     pub(crate) fn keeping_old(mut self) -> Self {
@@ -58,8 +69,8 @@ impl<T: 'static> IntoFuture for Write<T> {
         Box::pin(async move {
             // The handle is kept until the write is settled: the engine does not end before.
             let engine = Arc::clone(&db.shared.engine);
-            let outcome = engine.commit(batch, durability).await?;
-            Ok(result(outcome))
+            let outcome = engine.commit(batch, durability).await;
+            result(outcome)
         })
     }
 }

@@ -26,6 +26,8 @@ pub struct Outcome {
     pub existed: Vec<bool>,
     /// For each operation the value that was there before it, if the batch keeps them.
     pub old: Vec<Option<Vec<u8>>>,
+    /// The sequences of the duplicates that were inserted, in the order of the batch.
+    pub duplicates: Vec<u64>,
 }
 
 /// What a try came to.
@@ -157,7 +159,7 @@ impl Decided {
             outcome.old = vec![None; batch.len()];
         }
         let mut edits = Vec::with_capacity(order.len());
-        let mut violated: Option<(usize, Violation)> = None;
+        let mut violated: Option<(usize, Error)> = None;
         let mut from = 0;
         let same_key = |a: &usize, b: &usize| {
             let (a, b) = (batch.op(*a), batch.op(*b));
@@ -172,7 +174,7 @@ impl Decided {
                 let op = batch.op(index);
                 let present = now.map_or(was_there, |value| value.is_some());
                 outcome.existed[index] = present;
-                if present && (batch.keeps_old() || op.kind == OpKind::RequireValue) {
+                if present && (batch.keeps_old() || op.kind.asks_for_value()) {
                     self.value.clear();
                     match now.flatten() {
                         Some(value) => self.value.extend_from_slice(value),
@@ -184,12 +186,19 @@ impl Decided {
                 }
                 match violation(op.kind, present, op.value, &self.value) {
                     // The first in the order of the batch is the one to name.
-                    Some(what) if violated.is_none_or(|(first, _)| index < first) => {
-                        violated = Some((index, what));
+                    Some(violation)
+                        if violated.as_ref().is_none_or(|(first, _)| index < *first) =>
+                    {
+                        let there = present.then(|| self.value.as_slice().into());
+                        let key = key.into();
+                        let error = Error::Violated { operation: index, key, violation, there };
+                        violated = Some((index, error));
                     }
                     Some(_) => {}
                     None => match op.kind {
-                        OpKind::Put | OpKind::Insert | OpKind::Update => now = Some(Some(op.value)),
+                        OpKind::Put | OpKind::Insert | OpKind::InsertDup | OpKind::Update => {
+                            now = Some(Some(op.value));
+                        }
                         OpKind::Delete => now = Some(None),
                         _ => {}
                     },
@@ -203,9 +212,7 @@ impl Decided {
             from += run.len();
         }
         match violated {
-            Some((operation, violation)) => {
-                Err(Error::Violated { operation, key: batch.op(operation).key.into(), violation })
-            }
+            Some((_, error)) => Err(error),
             None => Ok((edits, outcome)),
         }
     }

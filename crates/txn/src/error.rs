@@ -1,5 +1,7 @@
 //! What an operation can come to other than success.
 
+use std::sync::Arc;
+
 use treering_blink::TreeError;
 use treering_pagefile::{FileError, FileErrorKind};
 
@@ -28,11 +30,26 @@ pub enum Error {
         key: Box<[u8]>,
         /// What does not hold.
         violation: Violation,
+        /// The value that is there instead, if one is.
+        there: Option<Arc<[u8]>>,
     },
     /// A key is longer than pages of this size can hold.
     #[error("a key of {len} bytes is too long: this database takes at most {max}")]
     KeyTooLong {
         /// Bytes of the key.
+        len: usize,
+        /// Bytes that are possible.
+        max: usize,
+    },
+    /// A key, with the sequence that a tree with duplicates stores it with, is longer than pages of
+    /// this size can hold.
+    #[error(
+        "a key that takes {len} bytes is too long: this database stores at most {max}, and in a tree \
+         with duplicates a key takes {} bytes more than it has, and one more for each zero byte",
+        crate::duplicates::OVERHEAD
+    )]
+    DuplicateKeyTooLong {
+        /// Bytes as it would be stored.
         len: usize,
         /// Bytes that are possible.
         max: usize,
