@@ -4,10 +4,11 @@ use std::future::IntoFuture;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use treering_txn::{Batch as Inner, Durability, OpKind};
+use treering_txn::{Batch as Inner, Durability, OpKind, Outcome, duplicates};
 
 use crate::database::Database;
 use crate::error::Error;
+use crate::multi::MultiTree;
 use crate::tree::Tree;
 
 /// Operations on one or more trees of a database. Nothing happens before [`Batch::commit`] is
@@ -52,6 +53,28 @@ impl Batch {
         value: impl AsRef<[u8]>,
     ) -> &mut Self {
         self.push(tree, OpKind::Update, key.as_ref(), value.as_ref())
+    }
+
+    /// Adds a value to a key of a tree with duplicates. [`Commit::sequences`] says which sequence it
+    /// got.
+    pub fn insert_dup(
+        &mut self,
+        tree: &MultiTree,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> &mut Self {
+        self.push(tree.stored(), OpKind::InsertDup, key.as_ref(), value.as_ref())
+    }
+
+    /// Takes one duplicate away; nothing happens if it is not there.
+    pub fn delete_dup(
+        &mut self,
+        tree: &MultiTree,
+        key: impl AsRef<[u8]>,
+        sequence: u64,
+    ) -> &mut Self {
+        let stored = duplicates::stored(key.as_ref(), sequence);
+        self.push(tree.stored(), OpKind::Delete, &stored, b"")
     }
 
     /// Takes a key away; nothing happens if it is not there.
@@ -124,6 +147,23 @@ impl Commit {
         self.durability = durability;
         self
     }
+
+    /// Has the commit return the sequences of the duplicates that it inserted, in the order of the
+    /// batch.
+    pub fn sequences(self) -> CommitSequences {
+        CommitSequences(self)
+    }
+
+    async fn run(self) -> Result<Outcome, Error> {
+        let Self { batch: Batch { db, inner, foreign }, durability } = self;
+        if let Some(tree) = foreign {
+            return Err(Error::invalid_input(format!(
+                "the tree {tree:?} in the batch is of another database: batches cannot span two"
+            )));
+        }
+        let engine = Arc::clone(&db.shared.engine);
+        Ok(engine.commit(inner, durability).await?)
+    }
 }
 
 impl IntoFuture for Commit {
@@ -131,16 +171,19 @@ impl IntoFuture for Commit {
     type IntoFuture = BoxFuture<'static, Result<(), Error>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let Self { batch: Batch { db, inner, foreign }, durability } = self;
-        Box::pin(async move {
-            if let Some(tree) = foreign {
-                return Err(Error::invalid_input(format!(
-                    "the tree {tree:?} in the batch is of another database: batches cannot span two"
-                )));
-            }
-            let engine = Arc::clone(&db.shared.engine);
-            engine.commit(inner, durability).await?;
-            Ok(())
-        })
+        Box::pin(async move { self.run().await.map(drop) })
+    }
+}
+
+/// A [`Commit`] that returns the sequences of the duplicates that it inserted.
+#[must_use = "a batch does nothing unless its commit is awaited"]
+pub struct CommitSequences(Commit);
+
+impl IntoFuture for CommitSequences {
+    type Output = Result<Vec<u64>, Error>;
+    type IntoFuture = BoxFuture<'static, Result<Vec<u64>, Error>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move { Ok(self.0.run().await?.duplicates) })
     }
 }

@@ -9,6 +9,7 @@ use treering_txn::{
 
 use crate::batch::Batch;
 use crate::error::Error;
+use crate::multi::MultiTree;
 use crate::options::Options;
 use crate::registry::Entry;
 use crate::tree::Tree;
@@ -71,6 +72,27 @@ impl Database {
         let name = name.as_ref();
         let tree = self.shared.engine.tree_with(name.as_bytes(), &options).await?;
         Ok(Tree::new(self.clone(), name.into(), tree))
+    }
+
+    /// The tree with duplicates of that name, durably made if there is none; as [`Database::tree`]
+    /// otherwise.
+    ///
+    /// # Errors
+    /// As [`Database::tree`].
+    pub async fn multi_tree(&self, name: impl AsRef<str>) -> Result<MultiTree, Error> {
+        self.multi_tree_with(name, TreeOptions::new()).await
+    }
+
+    /// The tree of that name, durably made with these options, and with duplicates, if there is none.
+    ///
+    /// # Errors
+    /// As [`Database::tree`].
+    pub async fn multi_tree_with(
+        &self,
+        name: impl AsRef<str>,
+        options: TreeOptions,
+    ) -> Result<MultiTree, Error> {
+        Ok(MultiTree::new(self.tree_with(name, options.duplicates(true)).await?))
     }
 
     /// The tree of that name, if there is one; as [`Database::tree`] otherwise.

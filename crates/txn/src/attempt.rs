@@ -26,6 +26,8 @@ pub struct Outcome {
     pub existed: Vec<bool>,
     /// For each operation the value that was there before it, if the batch keeps them.
     pub old: Vec<Option<Vec<u8>>>,
+    /// The sequences of the duplicates that were inserted, in the order of the batch.
+    pub duplicates: Vec<u64>,
 }
 
 /// What a try came to.
@@ -194,7 +196,9 @@ impl Decided {
                     }
                     Some(_) => {}
                     None => match op.kind {
-                        OpKind::Put | OpKind::Insert | OpKind::Update => now = Some(Some(op.value)),
+                        OpKind::Put | OpKind::Insert | OpKind::InsertDup | OpKind::Update => {
+                            now = Some(Some(op.value));
+                        }
                         OpKind::Delete => now = Some(None),
                         _ => {}
                     },

@@ -4,6 +4,9 @@ use std::ops::Range;
 
 use treering_blink::TreeRef;
 
+use crate::duplicates;
+use crate::error::Error;
+
 /// What an operation does with its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpKind {
@@ -11,6 +14,9 @@ pub enum OpKind {
     Put,
     /// As `Put`, and fails if the key is there.
     Insert,
+    /// Adds a duplicate of the key, in a tree with [`crate::duplicates`]. Its sequence is drawn when
+    /// the commit begins.
+    InsertDup,
     /// As `Put`, and fails if the key is not there.
     Update,
     /// Takes the key away; nothing happens if it is not there.
@@ -64,9 +70,28 @@ impl Batch {
 
     /// Adds an operation. `value` is ignored by operations that need none.
     pub fn push(&mut self, tree: TreeRef, kind: OpKind, key: &[u8], value: &[u8]) {
-        let key = self.keep(key);
+        let key = match kind {
+            OpKind::InsertDup => self.keep(&duplicates::stored(key, 0)),
+            _ => self.keep(key),
+        };
         let value = self.keep(value);
         self.ops.push(Op { tree, kind, key, value });
+    }
+
+    /// Gives the duplicates that it inserts their sequences, and returns them, in the order of the
+    /// batch.
+    pub(crate) fn draw_sequences(
+        &mut self,
+        mut next: impl FnMut() -> Result<u64, Error>,
+    ) -> Result<Vec<u64>, Error> {
+        let mut sequences = Vec::new();
+        for op in self.ops.iter().filter(|op| op.kind == OpKind::InsertDup) {
+            let sequence = next()?;
+            let at = op.key.end - duplicates::SEQUENCE_LEN..op.key.end;
+            self.bytes[at].copy_from_slice(&sequence.to_be_bytes());
+            sequences.push(sequence);
+        }
+        Ok(sequences)
     }
 
     /// Asks for the values that were there before; [`crate::Outcome`] will have them.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use treering_bufpool::Refusal;
 
 use crate::attempt::{Attempt, Outcome};
-use crate::batch::Batch;
+use crate::batch::{Batch, OpKind};
 use crate::body::ENTRY_OVERHEAD;
 use crate::engine::{Durability, Engine};
 use crate::error::Error;
@@ -30,14 +30,16 @@ impl Engine {
     /// waiting for durability, after which reopening tells.
     pub async fn commit(
         self: &Arc<Self>,
-        batch: Batch,
+        mut batch: Batch,
         durability: Durability,
     ) -> Result<Outcome, Error> {
         self.check()?;
         self.check_sizes(&batch)?;
+        let duplicates = batch.draw_sequences(|| self.next_unique())?;
         let order = batch.order();
         match self.gather_and_apply(batch, order).await {
-            Ok(outcome) => {
+            Ok(mut outcome) => {
+                outcome.duplicates = duplicates;
                 self.settle(outcome.sequence, durability).await?;
                 Ok(outcome)
             }
@@ -110,7 +112,11 @@ impl Engine {
             let op = batch.op(index);
             let (key, record) = (op.key.len(), op.key.len() + op.value.len());
             if key > self.limits.max_key {
-                return Err(Error::KeyTooLong { len: key, max: self.limits.max_key });
+                let (len, max) = (key, self.limits.max_key);
+                return Err(match op.kind {
+                    OpKind::InsertDup => Error::DuplicateKeyTooLong { len, max },
+                    _ => Error::KeyTooLong { len, max },
+                });
             }
             if record > self.limits.max_record {
                 return Err(Error::ValueTooLong { len: record, max: self.limits.max_record });

@@ -41,6 +41,19 @@ pub enum Error {
         /// Bytes that are possible.
         max: usize,
     },
+    /// A key, with the sequence that a tree with duplicates stores it with, is longer than pages of
+    /// this size can hold.
+    #[error(
+        "a key that takes {len} bytes is too long: this database stores at most {max}, and in a tree \
+         with duplicates a key takes {} bytes more than it has, and one more for each zero byte",
+        crate::duplicates::OVERHEAD
+    )]
+    DuplicateKeyTooLong {
+        /// Bytes as it would be stored.
+        len: usize,
+        /// Bytes that are possible.
+        max: usize,
+    },
     /// A key and its value together are longer than pages of this size can hold.
     #[error(
         "a key and value of {len} bytes together are too long: this database takes at most {max}"

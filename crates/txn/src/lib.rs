@@ -21,6 +21,7 @@ mod checkpoint;
 mod commit;
 mod compact;
 mod create_tree;
+pub mod duplicates;
 mod engine;
 mod error;
 mod log;

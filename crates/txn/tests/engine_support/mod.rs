@@ -153,6 +153,7 @@ pub fn apply(model: &mut Model, ops: &[Op]) -> Result<Before, (usize, Violation)
                 tree.remove(&op.key);
             }
             OpKind::RequireAbsent | OpKind::RequirePresent | OpKind::RequireValue => {}
+            OpKind::InsertDup => panic!("this model has no duplicates"),
         }
         before.push(there);
     }
