@@ -15,6 +15,7 @@ use treering_pagefile::{PageId, Room};
 use crate::build::{Image, PageSpec, build};
 use crate::entries::Entries;
 use crate::forest::{Blocked, TreeRef};
+use crate::gap::Gap;
 use crate::layout::{Lengths, SLOT_LEN};
 use crate::leaves::Leaves;
 use crate::page::Page;
@@ -223,6 +224,7 @@ pub(crate) fn rebuild<'f>(
         level: view.level(),
         low: &low,
         high: finite.then_some(&high),
+        gap: Gap::automatic(pool.page_size(), edited.entries.average_len()),
     };
     let appending = edited.appended && !finite;
     let policy = if appending { Policy::Ascending } else { Policy::Balanced };

@@ -2,9 +2,10 @@
 
 use std::cell::Cell;
 
+use crate::gap::Gap;
 use crate::layout::{
     CHILD_LEN, FLAG_HIGH_INFINITE, FLAGS_SHIFT, HEADER_LEN, LEVEL_SHIFT, Lengths, SLOT_LEN,
-    WORD_COUNTS, WORD_GARBAGE, WORD_HIGH, WORD_IDENTITY, WORD_LOW, WORD_SLOTS, halves, head_of,
+    WORD_COUNTS, WORD_GARBAGE, WORD_HIGH, WORD_IDENTITY, WORD_LOW, filler_word, halves, head_of,
     is_page_size, slot_word,
 };
 use crate::page::Page;
@@ -91,6 +92,8 @@ pub struct PageSpec<'a> {
     pub low: &'a [u8],
     /// Greater than every key that the page may hold; none for the right-most of a level.
     pub high: Option<&'a [u8]>,
+    /// How densely fillers are spread over it, if it is a leaf that has room for them.
+    pub gap: Gap,
 }
 
 impl PageSpec<'_> {
@@ -104,7 +107,16 @@ impl PageSpec<'_> {
         if self.level > 0 && index == 0 { &[] } else { &key[prefix_len..] }
     }
 
-    /// How many bytes of a page the fences and `entries` take, the header included.
+    /// The gap that a page with `entries`, of `used` bytes without fillers, really gets. Fillers take
+    /// half of the free bytes at most: without room for records nothing would ever use them, and
+    /// the page would have to be made anew just to be rid of them.
+    fn gap_of(&self, entries: usize, used: usize) -> Gap {
+        let room = self.page_size.saturating_sub(used) / 2;
+        let fits = self.gap.fillers(entries) * SLOT_LEN <= room;
+        if self.level == 0 && fits { self.gap } else { Gap::NONE }
+    }
+
+    /// How many bytes of a page the fences and `entries` take without fillers, the header included.
     pub(crate) fn encoded_len(&self, entries: &[(&[u8], &[u8])]) -> usize {
         let prefix_len = self.prefix_len();
         let records = entries.iter().enumerate().map(|(index, (key, value))| {
@@ -117,7 +129,7 @@ impl PageSpec<'_> {
 }
 
 /// Builds a compact page without right link and with the flag `UNPOSTED` clear; the seal is zero.
-/// None if the entries do not fit.
+/// None if the entries do not fit without fillers; with fillers if there is room for them.
 ///
 /// `entries` are in key order, their keys between the fences, within
 /// [`max_key_len`](crate::max_key_len) and [`max_record_len`](crate::max_record_len). In an inner
@@ -134,9 +146,11 @@ pub fn build(spec: &PageSpec<'_>, entries: &[(&[u8], &[u8])]) -> Option<Image> {
                 && entries.iter().all(|(_, child)| child.len() == CHILD_LEN)
     );
 
-    if spec.encoded_len(entries) > spec.page_size {
+    let used = spec.encoded_len(entries);
+    if used > spec.page_size {
         return None;
     }
+    let gap = spec.gap_of(entries.len(), used);
     let prefix_len = spec.prefix_len();
     let high = spec.high.unwrap_or_default();
     let mut image = Image::zeroed(spec.page_size);
@@ -158,11 +172,20 @@ pub fn build(spec: &PageSpec<'_>, entries: &[(&[u8], &[u8])]) -> Option<Image> {
     }
     store(page.words, low_at, spec.low);
     store(page.words, high_at, high);
+    let mut slot = 0;
     for (index, (key, value)) in entries.iter().enumerate() {
         let suffix = spec.suffix(index, key, prefix_len);
-        let at = page.push_record(suffix, value);
-        page.words.set_word(WORD_SLOTS + index, slot_word(head_of(suffix), at));
+        let word = slot_word(head_of(suffix), page.push_record(suffix, value));
+        if gap.before(index) {
+            page.set_slot(slot, filler_word(word));
+            slot += 1;
+        }
+        page.set_slot(slot, word);
+        slot += 1;
     }
-    page.set_count(entries.len());
+    let fillers = slot - entries.len();
+    page.set_garbage(fillers * SLOT_LEN);
+    page.set_has_gaps(fillers > 0);
+    page.set_count(slot);
     Some(image)
 }

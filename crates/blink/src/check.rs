@@ -3,8 +3,8 @@
 use std::cmp::Ordering;
 
 use crate::layout::{
-    CHILD_LEN, FLAG_HIGH_INFINITE, FLAG_UNPOSTED, HEADER_LEN, KIND_LIVE, Lengths, SLOT_LEN,
-    WORD_COUNTS, WORD_GARBAGE, WORD_HIGH, WORD_IDENTITY, WORD_LOW, head_of, is_page_size,
+    CHILD_LEN, FLAG_GAPS, FLAG_HIGH_INFINITE, FLAG_UNPOSTED, HEADER_LEN, KIND_FILLER, Lengths,
+    SLOT_LEN, WORD_COUNTS, WORD_GARBAGE, WORD_HIGH, WORD_IDENTITY, WORD_LOW, head_of, is_page_size,
     max_key_len, max_record_len, slot_head, slot_kind, slot_offset, split_halves,
 };
 use crate::page::Page;
@@ -18,6 +18,9 @@ pub fn check<W: Words>(page: &Page<W>, page_size: usize) -> Vec<String> {
     // What follows would drown in faults that have this one cause.
     if checker.faults.is_empty() {
         checker.fences();
+        checker.fillers();
+    }
+    if checker.faults.is_empty() {
         checker.heap();
     }
     if checker.faults.is_empty() {
@@ -49,7 +52,7 @@ impl<W: Words> Checker<'_, W> {
         self.fault_if(size != expected, || format!("it has {size} bytes, not {expected}"));
         self.fault_if(!is_page_size(expected), || format!("no page has {expected} bytes"));
         let flags = self.page.flags();
-        let known = FLAG_UNPOSTED | FLAG_HIGH_INFINITE;
+        let known = FLAG_UNPOSTED | FLAG_HIGH_INFINITE | FLAG_GAPS;
         self.fault_if(flags & !known != 0, || format!("unknown flags {flags:#04x}"));
         let reserved = self.page.words.word(WORD_IDENTITY) >> 48;
         self.fault_if(reserved != 0, || format!("reserved header bytes hold {reserved:#06x}"));
@@ -101,16 +104,48 @@ impl<W: Words> Checker<'_, W> {
         });
     }
 
-    /// Every byte of the heap belongs to one record, to a fence, or to the garbage.
+    /// Slots are live, or fillers that lead where the slot behind them does.
+    fn fillers(&mut self) {
+        let (gaps, leaf) = (self.page.has_gaps(), self.page.is_leaf());
+        self.fault_if(gaps && !leaf, || "an inner page that is flagged to have gaps".into());
+        let mut next: Option<u64> = None;
+        for slot in (0..self.page.len()).rev() {
+            let word = self.page.slot(slot);
+            let kind = slot_kind(word);
+            self.fault_if(kind > KIND_FILLER, || format!("slot {slot} is of unknown kind {kind}"));
+            if kind == KIND_FILLER {
+                self.fault_if(!leaf, || format!("slot {slot}: a filler in an inner page"));
+                self.fault_if(leaf && !gaps, || {
+                    format!("slot {slot}: a filler in a page that is not flagged to have gaps")
+                });
+                match next {
+                    None => self.faults.push(format!("slot {slot}: a filler at the end")),
+                    Some(next) => {
+                        let (at, next_at) = (slot_offset(word), slot_offset(next));
+                        self.fault_if(at != next_at, || {
+                            format!("slot {slot}: a filler to {at}, the next slot is to {next_at}")
+                        });
+                        let (head, next) = (slot_head(word), slot_head(next));
+                        self.fault_if(head != next, || {
+                            format!(
+                                "slot {slot}: a filler with head {head:#010x}, not {next:#010x}"
+                            )
+                        });
+                    }
+                }
+            }
+            next = Some(word);
+        }
+    }
+
+    /// Every byte of the heap belongs to one record, to a fence, or to the garbage, which has the
+    /// fillers, too.
     fn heap(&mut self) {
         let (count, heap_start) = self.header(WORD_COUNTS);
         let fences_start = self.page.fences_start();
         let mut spans = Vec::with_capacity(count);
-        for slot in 0..count {
-            let word = self.page.slot(slot);
-            let kind = slot_kind(word);
-            self.fault_if(kind != KIND_LIVE, || format!("slot {slot} is of unknown kind {kind}"));
-            let at = slot_offset(word);
+        for slot in self.page.live_slots() {
+            let at = slot_offset(self.page.slot(slot));
             let lengths = Lengths::decode(load(self.page.words, at));
             self.fault_if(at < heap_start || at + lengths.record() > fences_start, || {
                 format!("slot {slot}: record at {at} of {} bytes is outside", lengths.record())
@@ -130,9 +165,12 @@ impl<W: Words> Checker<'_, W> {
         }
         let (garbage, _) = self.header(WORD_GARBAGE);
         let used: usize = spans.iter().map(|(_, len, _)| len).sum();
-        let heap = fences_start.saturating_sub(heap_start);
-        self.fault_if(used + garbage != heap, || {
-            format!("{used} bytes of records and {garbage} of garbage in a heap of {heap}")
+        let (heap, fillers) = (fences_start.saturating_sub(heap_start), count - spans.len());
+        self.fault_if(used + garbage != heap + fillers * SLOT_LEN, || {
+            format!(
+                "{used} bytes of records and {garbage} of garbage in a heap of {heap} with \
+                 {fillers} fillers"
+            )
         });
     }
 
@@ -160,11 +198,12 @@ impl<W: Words> Checker<'_, W> {
         let finite = self.page.high_into(&mut high);
         let (mut previous, mut key) = (Vec::new(), Vec::new());
         let mut children = Vec::new();
-        for slot in 0..self.page.len() {
+        for slot in self.page.live_slots() {
             key.clear();
             self.page.key_into(slot, &mut key);
             let order = previous.cmp(&key);
-            self.fault_if(slot > 0 && order != Ordering::Less, || {
+            let first = self.page.live_before(slot).is_none();
+            self.fault_if(!first && order != Ordering::Less, || {
                 format!("slot {slot}: key {} is not above the one before", shown(&key))
             });
             self.fault_if(key < low || finite && key >= high, || {

@@ -159,7 +159,7 @@ impl Forest {
     ) -> Result<Step<bool>, TreeError> {
         let step = self.descend(tree, 0, Target::At(key), way, |leaf| {
             value.clear();
-            let found = leaf.find(key);
+            let found = leaf.search(key);
             if let Ok(slot) = found {
                 leaf.value_into(slot, value);
             }

@@ -6,7 +6,8 @@
 //! The accounts that are kept exact, and that [`check`](fn@crate::check) verifies:
 //!
 //! * the heap is `heap start..page size`; the fences stand at its end and never move;
-//! * every byte of the heap belongs to a fence, to the record of one slot, or to the garbage;
+//! * every byte of the heap belongs to a fence, to the record of one live slot, or to the garbage;
+//!   beside those the garbage counts the slots that are fillers (see [`crate::gap`]);
 //! * slots end at or below the heap start.
 
 use treering_pagefile::PageId;
@@ -14,7 +15,7 @@ use treering_pagefile::PageId;
 use crate::build::Image;
 use crate::layout::{
     CHILD_LEN, FLAG_UNPOSTED, FLAGS_SHIFT, Lengths, SLOT_LEN, WORD_COUNTS, WORD_GARBAGE,
-    WORD_IDENTITY, WORD_RIGHT, WORD_SLOTS, halves, head_of, slot_head, slot_word,
+    WORD_IDENTITY, WORD_RIGHT, WORD_SLOTS, filler_word, halves, head_of, slot_head, slot_word,
 };
 use crate::page::{Page, Position, Record};
 use crate::words::{Words, WordsMut, append, store};
@@ -67,44 +68,41 @@ impl<W: WordsMut> Page<W> {
         }
         let suffix = &key[self.prefix_len()..];
         let at = self.push_record(suffix, value);
-        let count = self.len();
-        for index in (slot..count).rev() {
-            self.set_slot(index + 1, self.slot(index));
-        }
-        self.set_slot(slot, slot_word(head_of(suffix), at));
-        self.set_count(count + 1);
+        let opened = self.open_slot(slot);
+        self.set_slot(opened, slot_word(head_of(suffix), at));
         true
     }
 
-    /// Like [`Page::insert`], compacting the page when that makes the room. False, and nothing is
-    /// changed, if the page has to be split.
+    /// Like [`Page::insert`], compacting the page when that makes the room, and taking its fillers
+    /// away when only that does. False, and nothing is changed, if the page has to be split.
     #[must_use]
     pub fn insert_or_compact(&self, slot: usize, key: &[u8], value: &[u8]) -> bool {
-        if !self.fits_insert(key.len(), value.len()) {
-            if !self.fits_insert_compacted(key.len(), value.len()) {
-                return false;
-            }
-            self.compact();
+        if self.fits_insert(key.len(), value.len()) {
+            return self.insert(slot, key, value);
         }
-        self.insert(slot, key, value)
+        if !self.fits_insert_compacted(key.len(), value.len()) {
+            return false;
+        }
+        let fillers = (self.len() - self.live_len()) * SLOT_LEN;
+        let cost = self.insert_cost(key.len(), value.len());
+        self.pack(cost + fillers <= self.free_total());
+        self.insert(self.slot_for(key), key, value)
     }
 
-    /// Removes the entry of a slot; not slot 0 of an inner page, which always has one.
+    /// Removes the entry of a live slot; not slot 0 of an inner page, which always has one. Other
+    /// entries may then be at other slots.
     pub fn remove(&self, slot: usize) {
-        debug_assert!(slot < self.len() && (self.is_leaf() || slot > 0));
+        debug_assert!(slot < self.len() && (self.is_leaf() || slot > 0) && !self.is_filler(slot));
         self.release(self.record(slot));
-        let count = self.len();
-        for index in slot + 1..count {
-            self.set_slot(index - 1, self.slot(index));
-        }
-        self.set_count(count - 1);
+        self.close_slot(slot);
     }
 
-    /// Replaces the value of a slot: where it is if the record does not grow, else by a new record.
-    /// False, and nothing is changed, if there is not enough contiguous space for that.
+    /// Replaces the value of a live slot: where it is if the record does not grow, else by a new
+    /// record. False, and nothing is changed, if there is not enough contiguous space for that.
     #[must_use]
     pub fn replace_value(&self, slot: usize, value: &[u8]) -> bool {
         debug_assert!(slot < self.len() && (self.is_leaf() || value.len() == CHILD_LEN));
+        debug_assert!(!self.is_filler(slot));
         let old = self.record(slot);
         let new = Lengths::new(old.lengths.suffix, value.len());
         if new == old.lengths {
@@ -122,7 +120,7 @@ impl<W: WordsMut> Page<W> {
         } else {
             let at = self.push_record(&suffix, value);
             self.release(old);
-            self.set_slot(slot, slot_word(slot_head(self.slot(slot)), at));
+            self.redirect_slot(slot, slot_word(slot_head(self.slot(slot)), at));
         }
         true
     }
@@ -142,25 +140,48 @@ impl<W: WordsMut> Page<W> {
         let mut key = Vec::new();
         self.key_into(slot, &mut key);
         self.remove(slot);
-        self.insert_or_compact(slot, &key, value)
+        self.insert_or_compact(self.slot_for(&key), &key, value)
     }
 
-    /// Moves the records together, so that all free bytes are contiguous.
+    /// Moves the records together, so that all free bytes are contiguous, but for the fillers, which
+    /// stay where they are.
     pub fn compact(&self) {
+        self.pack(true);
+    }
+
+    /// Moves the records together, with or without the fillers.
+    fn pack(&self, keep_fillers: bool) {
         let old = Image::copy_of(self.words);
         let old = old.page();
         let mut at = self.fences_start();
+        let (mut slot, mut fillers, mut begun) = (0, 0, 0);
         let mut bytes = Vec::new();
-        for slot in 0..self.len() {
-            let record = old.record(slot);
+        for old_slot in 0..old.len() {
+            if old.is_filler(old_slot) {
+                begun += usize::from(keep_fillers);
+                continue;
+            }
+            let record = old.record(old_slot);
             bytes.clear();
             append(old.words(), record.at, record.lengths.record(), &mut bytes);
             at -= bytes.len();
             store(self.words, at, &bytes);
-            self.set_slot(slot, slot_word(slot_head(old.slot(slot)), at));
+            let word = slot_word(slot_head(old.slot(old_slot)), at);
+            for filler in slot..slot + begun {
+                self.set_slot(filler, filler_word(word));
+            }
+            self.set_slot(slot + begun, word);
+            (slot, fillers, begun) = (slot + begun + 1, fillers + begun, 0);
         }
         self.set_heap_start(at);
-        self.set_garbage(0);
+        self.set_garbage(fillers * SLOT_LEN);
+        self.set_count(slot);
+        self.set_has_gaps(keep_fillers && old.has_gaps());
+    }
+
+    /// Where a key that is not there would be inserted.
+    fn slot_for(&self, key: &[u8]) -> usize {
+        self.search(key).unwrap_or_else(|insertion| insertion)
     }
 
     /// Sets the right link.
@@ -219,7 +240,7 @@ impl<W: WordsMut> Page<W> {
         self.words.set_word(WORD_COUNTS, halves(count, heap_start));
     }
 
-    fn set_garbage(&self, garbage: usize) {
+    pub(crate) fn set_garbage(&self, garbage: usize) {
         let prefix_len = (self.words.word(WORD_GARBAGE) >> 32) as usize;
         self.words.set_word(WORD_GARBAGE, halves(garbage, prefix_len));
     }

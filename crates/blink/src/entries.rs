@@ -19,12 +19,12 @@ impl Entries {
         Self::default()
     }
 
-    /// All entries of a page, the key of slot `i` at index `i`.
+    /// All entries of a page in order.
     pub fn of<W: Words>(page: &Page<W>) -> Self {
         let mut entries = Self::new();
         entries.bytes.reserve(page.page_size());
         entries.spans.reserve(page.len() + 1);
-        for slot in 0..page.len() {
+        for slot in page.live_slots() {
             let start = entries.bytes.len();
             page.key_into(slot, &mut entries.bytes);
             let middle = entries.bytes.len();
@@ -40,6 +40,12 @@ impl Entries {
         self.bytes.extend_from_slice(&other.bytes);
         let moved = |span: &Range<usize>| span.start + start..span.end + start;
         self.spans.extend(other.spans.iter().map(|(key, value)| (moved(key), moved(value))));
+    }
+
+    /// How many bytes a key with its value takes on average; 0 if there is no entry.
+    pub fn average_len(&self) -> usize {
+        let lens = self.spans.iter().map(|(key, value)| key.len() + value.len());
+        lens.sum::<usize>().checked_div(self.len()).unwrap_or(0)
     }
 
     /// How many there are.

@@ -7,12 +7,12 @@
 //! | 0..16 | the page file's seal |
 //! | 16..20 | tree id |
 //! | 20 | level, 0 for a leaf |
-//! | 21 | flags: bit 0 `UNPOSTED`, bit 1 `HIGH_INFINITE` |
+//! | 21 | flags: bit 0 `UNPOSTED`, bit 1 `HIGH_INFINITE`, bit 2 `GAPS` |
 //! | 22..24 | 0 |
 //! | 24..32 | right link: a page id, 0 for none |
 //! | 32..36 | slot count |
 //! | 36..40 | heap start: the lowest byte that the heap uses |
-//! | 40..44 | garbage: bytes of the heap that nothing uses |
+//! | 40..44 | garbage: bytes of the heap that nothing uses, and of slots that are fillers |
 //! | 44..48 | prefix length |
 //! | 48..52, 52..56 | low fence: offset, length |
 //! | 56..60, 60..64 | high fence: offset, length |
@@ -25,7 +25,8 @@
 //!
 //! **A slot** is one word: the first four bytes of the key after the prefix, zero padded, as a
 //! big-endian number in bits 32.., so that comparing numbers is comparing bytes; kind in bits
-//! 24..32; offset of the record in bits 0..24.
+//! 24..32, 0 for a live slot, 1 for a filler; offset of the record in bits 0..24. A filler has the
+//! head and the offset of the next live slot on its right (see [`crate::gap`]).
 //!
 //! **A record** is the length of the key's suffix (the key without the prefix) and of the value,
 //! each as LEB128 of at most four bytes, so that one unaligned load has both, then suffix and value.
@@ -82,8 +83,13 @@ pub(crate) const FLAG_UNPOSTED: u8 = 1;
 /// Flag: there is no high fence.
 pub(crate) const FLAG_HIGH_INFINITE: u8 = 2;
 
-/// Slot kind: an ordinary entry. The others are reserved.
+/// Flag: there may be fillers among the slots.
+pub(crate) const FLAG_GAPS: u8 = 4;
+
+/// Slot kind: an ordinary entry.
 pub(crate) const KIND_LIVE: u8 = 0;
+/// Slot kind: leads to the entry of the next live slot. Kinds above are reserved.
+pub(crate) const KIND_FILLER: u8 = 1;
 
 /// The longest key, in bytes, that a tree with pages of `page_size` bytes takes.
 pub const fn max_key_len(page_size: usize) -> usize {
@@ -114,6 +120,12 @@ pub(crate) fn head_of(suffix: &[u8]) -> u32 {
 #[inline]
 pub(crate) fn slot_word(head: u32, offset: usize) -> u64 {
     u64::from(head) << 32 | u64::from(KIND_LIVE) << 24 | offset as u64
+}
+
+/// The word of a filler before the slot with the word `slot`.
+#[inline]
+pub(crate) fn filler_word(slot: u64) -> u64 {
+    slot & !(0xff << 24) | u64::from(KIND_FILLER) << 24
 }
 
 /// Where the record of a slot begins.

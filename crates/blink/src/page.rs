@@ -113,7 +113,7 @@ impl<W: Words> Page<W> {
         (right != PageId::NONE).then_some(right)
     }
 
-    /// How many slots it has.
+    /// How many slots it has, fillers included; how many entries: [`Page::live_len`].
     #[inline]
     pub fn len(&self) -> usize {
         let (count, _) = split_halves(self.words.word(WORD_COUNTS));
@@ -150,9 +150,17 @@ impl<W: Words> Page<W> {
         }
     }
 
-    /// The slot that holds `key`, or the one that it would be inserted at.
+    /// The live slot that holds `key`, or the slot that it would be inserted at: the first one, live
+    /// or not, that leads to a greater key.
     #[inline]
     pub fn find(&self, key: &[u8]) -> Result<usize, usize> {
+        self.search(key).map(|slot| self.live_from(slot).unwrap_or(slot))
+    }
+
+    /// Like [`Page::find`], but the slot that leads to `key` may be a filler: for whoever wants the
+    /// entry and not the slot, and for inner pages, which have none.
+    #[inline]
+    pub(crate) fn search(&self, key: &[u8]) -> Result<usize, usize> {
         let suffix = key.get(self.prefix_len()..).unwrap_or_default();
         let count = self.len();
         let head = head_of(suffix);
@@ -192,7 +200,7 @@ impl<W: Words> Page<W> {
     /// In an inner page: the slot whose child's range holds `key`.
     #[inline]
     pub fn child_slot(&self, key: &[u8]) -> usize {
-        self.find(key).unwrap_or_else(|insertion| insertion.saturating_sub(1))
+        self.search(key).unwrap_or_else(|insertion| insertion.saturating_sub(1))
     }
 
     /// In an inner page: the child of a slot.
@@ -213,7 +221,7 @@ impl<W: Words> Page<W> {
         if self.compare_low(key) != Ordering::Less {
             return None;
         }
-        let (Ok(slot) | Err(slot)) = self.find(key);
+        let (Ok(slot) | Err(slot)) = self.search(key);
         slot.checked_sub(1)
     }
 
@@ -222,7 +230,7 @@ impl<W: Words> Page<W> {
         self.slot_before(key).map(|slot| self.child(slot))
     }
 
-    /// Appends the whole key of a slot. In an inner page slot 0 has the low fence for its key.
+    /// Appends the whole key that a slot leads to. In an inner page slot 0 has the low fence for its key.
     pub fn key_into(&self, slot: usize, out: &mut Vec<u8>) {
         if slot == 0 && !self.is_leaf() {
             return self.low_into(out);
@@ -286,13 +294,14 @@ impl<W: Words> Page<W> {
         self.heap_start().saturating_sub(HEADER_LEN + self.len() * SLOT_LEN)
     }
 
-    /// Bytes that are free, those within the heap included: what can be used after compacting.
+    /// Bytes that are free, those within the heap and of fillers included: what can be used once the
+    /// page is made anew.
     #[inline]
     pub fn free_total(&self) -> usize {
         self.free_contiguous() + self.garbage()
     }
 
-    /// Bytes that the entries take: slots and records, without header, fences and garbage.
+    /// Bytes that the entries take: live slots and records, without header, fences and garbage.
     pub fn live_bytes(&self) -> usize {
         self.fences_start().saturating_sub(HEADER_LEN + self.free_total())
     }

@@ -10,11 +10,16 @@
 //! separators are what inner pages are made of. [`Policy::Ascending`] takes the right-most cut:
 //! ascending inserts leave full pages behind.
 //!
+//! Fillers (see [`crate::gap`]) never make more pages: all of this is measured without them, and
+//! each page then gets them if it has the room, which pages that were filled up have not. After an
+//! ascending split no page gets any: nothing will be inserted there but at the end.
+//!
 //! The separator between two leaves is the shortest `s` with `last left key < s <= first right key`:
 //! the first bytes of the right key, up to and including the one in which it differs from the left.
 //! Between inner pages it is the first key of the right page.
 
 use crate::build::{Image, PageSpec, build};
+use crate::gap::Gap;
 use crate::layout::{HEADER_LEN, SLOT_LEN, max_key_len, max_record_len, varint_len};
 use crate::words::common_prefix_len;
 
@@ -47,7 +52,8 @@ pub fn partition(spec: &PageSpec<'_>, entries: &[(&[u8], &[u8])], policy: Policy
     debug_assert!(entries.iter().all(|(key, value)| {
         key.len() <= max_key && (spec.level > 0 || key.len() + value.len() <= max_record)
     }));
-    let cutter = Cutter::new(spec, entries);
+    let gap = if policy == Policy::Ascending { Gap::NONE } else { spec.gap };
+    let cutter = Cutter::new(&PageSpec { gap, ..*spec }, entries);
     let bounds = cutter.bounds(policy);
     let part = |bounds: &[usize]| {
         let part = cutter.spec(bounds[0], bounds[1]);

@@ -76,7 +76,7 @@ impl Chunk {
     /// Takes the pairs of `slots` out of the leaf's copy.
     fn take(&mut self, slots: impl Iterator<Item = usize>) {
         let leaf = Page::new(self.leaf.as_slice());
-        for slot in slots {
+        for slot in slots.filter(|&slot| !leaf.is_filler(slot)) {
             leaf.key_into(slot, &mut self.bytes);
             let key_end = self.bytes.len();
             leaf.value_into(slot, &mut self.bytes);

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use page_support::*;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use treering_blink::{Entries, Image, Page, PageSpec, Words, build, check};
+use treering_blink::{Entries, Gap, Image, Page, PageSpec, Words, build, check};
 
 /// Calls every reading method; what it gives is only used to see that shared and private memory
 /// give the same.
@@ -18,9 +18,18 @@ fn read_everything<W: Words>(page: Page<W>, probes: &[Vec<u8>]) -> Vec<u64> {
     let size = page.page_size();
     seen.extend([u64::from(page.tree()), u64::from(page.level())]);
     seen.extend(
-        [page.unposted(), page.is_leaf(), page.is_high_infinite(), page.is_empty()].map(u64::from),
+        [
+            page.has_gaps(),
+            page.unposted(),
+            page.is_leaf(),
+            page.is_high_infinite(),
+            page.is_empty(),
+        ]
+        .map(u64::from),
     );
     seen.extend([page.right().map_or(0, |id| id.0), page.len() as u64, page.prefix_len() as u64]);
+    let backward = page.live_slots().rev().count();
+    assert!(page.live_len() <= page.len() && backward <= page.len());
     seen.extend([page.free_contiguous(), page.free_total(), page.live_bytes()].map(|n| n as u64));
     page.low_into(&mut out);
     assert!(out.len() <= size);
@@ -35,6 +44,9 @@ fn read_everything<W: Words>(page: Page<W>, probes: &[Vec<u8>]) -> Vec<u64> {
         page.value_into(slot, &mut out);
         assert!(out.len() - start <= size && page.value_len(slot) <= size);
         seen.push(page.child(slot).0);
+        let beside = [page.live_from(slot), page.live_before(slot)];
+        seen.extend(beside.map(|live| live.map_or(u64::MAX, |slot| slot as u64)));
+        seen.push(page.is_filler(slot).into());
         seen.push(page.fits_replace(slot, 7).into());
         seen.push(page.fits_replace_compacted(slot, 7).into());
         for probe in probes {
@@ -92,7 +104,8 @@ proptest! {
 
     /// A sound page with some words of another one, or of noise: what a reader sees who is overtaken.
     #[test]
-    fn torn_pages(
+    fn t12_torn_pages_with_any_gap(
+        gap in gap(),
         first in vec((key(4096), 0..40usize), 0..60),
         second in vec((key(4096), 0..40usize), 0..60),
         torn in vec((0..512usize, proptest::option::of(word())), 1..100),
@@ -109,7 +122,7 @@ proptest! {
                 entries.push((b"", &[1; 8]));
             }
             let low = entries.first().map_or(&b""[..], |(key, _)| key);
-            let spec = PageSpec { page_size: 4096, tree: 1, level: inner.into(), low, high: None };
+            let spec = PageSpec { page_size: 4096, tree: 1, level: inner.into(), low, high: None, gap };
             loop {
                 match build(&spec, &entries) {
                     Some(image) => break image,
@@ -127,7 +140,8 @@ proptest! {
     /// Whatever is broken in a sound page is either harmless or named by `check`; what `check`
     /// passes can be edited.
     #[test]
-    fn check_finds_what_edits_would_stumble_over(
+    fn t12_check_finds_what_edits_would_stumble_over_with_any_gap(
+        gap in gap(),
         entries in vec((key(512), 0..40usize), 1..12),
         at in 2..64usize,
         bit in 0..64u32,
@@ -135,7 +149,7 @@ proptest! {
         let model: std::collections::BTreeMap<Vec<u8>, Vec<u8>> =
             entries.into_iter().map(|(key, len)| (key, vec![1; len])).collect();
         let mut entries = slices(&model);
-        let spec = PageSpec { page_size: 512, tree: 1, level: 0, low: b"", high: None };
+        let spec = PageSpec { page_size: 512, tree: 1, level: 0, low: b"", high: None, gap };
         let mut image = loop {
             match build(&spec, &entries) {
                 Some(image) => break image,
@@ -147,7 +161,7 @@ proptest! {
             let page = image.edit();
             page.compact();
             while !page.is_empty() {
-                page.remove(page.len() / 2);
+                page.remove(page.live_from(page.len() / 2).expect("a live slot ends the page"));
                 assert_sound(&page, 512);
             }
         }
@@ -158,8 +172,12 @@ proptest! {
 /// the others come to an end.
 #[test]
 fn readers_beside_a_writer_come_to_an_end() {
-    let spec = PageSpec { page_size: 4096, tree: 1, level: 0, low: b"", high: None };
-    let image = build(&spec, &[]).expect("an empty page fits");
+    let gap = Gap::every(1);
+    let spec = PageSpec { page_size: 4096, tree: 1, level: 0, low: b"", high: None, gap };
+    let first: Vec<[u8; 4]> = (0..60u32).map(|n| (n * 4).to_be_bytes()).collect();
+    let entries: Vec<(&[u8], &[u8])> = first.iter().map(|key| (&key[..], &[1; 8][..])).collect();
+    let image = build(&spec, &entries).expect("they fit");
+    assert!(image.page().has_gaps());
     let words: Vec<AtomicU64> = image.words().iter().map(|&word| AtomicU64::new(word)).collect();
     let page = Page::new(&words[..]);
     let done = AtomicU64::new(0);
@@ -186,7 +204,7 @@ fn readers_beside_a_writer_come_to_an_end() {
                 Err(slot) => page.insert_or_compact(slot, &key, &value),
             };
             if !done {
-                page.remove(page.len() / 2);
+                page.remove(page.live_from(page.len() / 2).expect("a live slot ends the page"));
             }
         }
         done.store(1, Relaxed);

@@ -10,10 +10,12 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use page_support::*;
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
-use treering_blink::{Entries, Image, Page, PageSpec, Position, Words, WordsMut, build};
+use treering_blink::{Entries, Gap, Image, Page, PageSpec, Position, Words, WordsMut, build};
 use treering_pagefile::PageId;
 
 const PAGE_SIZES: [usize; 3] = [512, 4096, 65536];
+/// A key with its value.
+type Entry = (Vec<u8>, Vec<u8>);
 
 #[derive(Clone, Debug)]
 enum Change {
@@ -71,13 +73,27 @@ fn brought_within(spec: &PageSpec<'_>, key: Vec<u8>) -> Option<Vec<u8>> {
     (within(spec, &key) && key.len() <= treering_blink::max_key_len(spec.page_size)).then_some(key)
 }
 
-fn edits(page_size: usize, low: &[u8], high: Option<&[u8]>, changes: Vec<Change>) {
-    let spec = PageSpec { page_size, tree: 0xdead_beef, level: 0, low, high };
-    let mut image = build(&spec, &[]).expect("an empty page fits");
+/// Begins with a page built of `first`, as far as that is between the fences and fits.
+fn edits(
+    page_size: usize,
+    gap: Gap,
+    (low, high): (&[u8], Option<&[u8]>),
+    first: Vec<Entry>,
+    changes: Vec<Change>,
+) {
+    let spec = PageSpec { page_size, tree: 0xdead_beef, level: 0, low, high, gap };
+    let first =
+        first.into_iter().filter_map(|(key, value)| Some((brought_within(&spec, key)?, value)));
+    let mut model: BTreeMap<Vec<u8>, Vec<u8>> = first.collect();
+    let mut image = loop {
+        match build(&spec, &slices(&model)) {
+            Some(image) => break image,
+            None => drop(model.pop_last().expect("an empty page fits")),
+        }
+    };
     // The same page in shared memory, changed by the same methods.
     let shared: Vec<AtomicU64> = image.words().iter().map(|&word| AtomicU64::new(word)).collect();
     let shared = Page::new(&shared[..]);
-    let mut model = BTreeMap::new();
     if high.is_some() {
         image.edit().set_right(Some(PageId(77)));
         shared.set_right(Some(PageId(77)));
@@ -92,13 +108,14 @@ fn edits(page_size: usize, low: &[u8], high: Option<&[u8]>, changes: Vec<Change>
                 put(page, shared, &spec, &mut model, key, &value);
             }
             Change::Replace { entry, len, fill } => {
-                let Some((slot, key)) = chosen(&model, entry) else { continue };
+                let Some((_, key)) = chosen(&model, entry) else { continue };
                 let value = value(page_size, &key, len, fill);
                 put(page, shared, &spec, &mut model, key, &value);
-                assert!(slot < page.len());
             }
             Change::Remove { entry } => {
-                let Some((slot, key)) = chosen(&model, entry) else { continue };
+                let Some((index, key)) = chosen(&model, entry) else { continue };
+                let slot = page.find(&key).expect("it is there");
+                assert_eq!(page.live_slots().nth(index), Some(slot));
                 page.remove(slot);
                 shared.remove(slot);
                 model.remove(&key);
@@ -106,12 +123,14 @@ fn edits(page_size: usize, low: &[u8], high: Option<&[u8]>, changes: Vec<Change>
             Change::Compact => {
                 page.compact();
                 shared.compact();
-                assert_eq!(page.free_total(), page.free_contiguous());
+                let fillers = page.len() - page.live_len();
+                assert_eq!(page.free_total(), page.free_contiguous() + 8 * fillers);
             }
         }
         let page = image.page();
         assert_sound(&page, page_size);
         assert!(contents(&page).into_iter().eq(model.clone()));
+        assert_eq!((page.live_len(), page.is_empty()), (model.len(), model.is_empty()));
         assert_eq!(Image::copy_of(shared.words()), image, "shared memory holds the same words");
     }
     searches(&image.page(), &spec, &model);
@@ -122,8 +141,8 @@ fn edits(page_size: usize, low: &[u8], high: Option<&[u8]>, changes: Vec<Change>
 }
 
 fn chosen(model: &BTreeMap<Vec<u8>, Vec<u8>>, entry: usize) -> Option<(usize, Vec<u8>)> {
-    let slot = entry.checked_rem(model.len())?;
-    model.keys().nth(slot).map(|key| (slot, key.clone()))
+    let index = entry.checked_rem(model.len())?;
+    model.keys().nth(index).map(|key| (index, key.clone()))
 }
 
 /// Inserts or replaces; a refusal must mean that not even a page built afresh would hold it.
@@ -167,6 +186,7 @@ fn put<A: WordsMut, B: WordsMut>(
 /// Every search on every key, and on the keys just beside it.
 fn searches<W: Words>(page: &Page<W>, spec: &PageSpec<'_>, model: &BTreeMap<Vec<u8>, Vec<u8>>) {
     let keys: Vec<&Vec<u8>> = model.keys().collect();
+    let live: Vec<usize> = page.live_slots().collect();
     let mut probes: Vec<Vec<u8>> = vec![Vec::new(), spec.low.to_vec(), vec![0xff; 9]];
     probes.extend(spec.high.map(<[u8]>::to_vec));
     for key in &keys {
@@ -184,9 +204,16 @@ fn searches<W: Words>(page: &Page<W>, spec: &PageSpec<'_>, model: &BTreeMap<Vec<
         };
         assert_eq!(page.position(&probe), position);
         if position == Position::Here {
-            assert_eq!(page.find(&probe), keys.binary_search(&&probe));
+            match (page.find(&probe), keys.binary_search(&&probe)) {
+                (Ok(slot), Ok(index)) => assert_eq!(live[index], slot),
+                // Before the fillers of what is greater.
+                (Err(slot), Err(index)) => {
+                    assert_eq!(slot, index.checked_sub(1).map_or(0, |before| live[before] + 1));
+                }
+                (found, expected) => panic!("{found:?}, expected {expected:?}"),
+            }
         }
-        for (slot, key) in keys.iter().enumerate() {
+        for (&slot, key) in live.iter().zip(&keys) {
             assert_eq!(page.compare_key(slot, &probe), key[..].cmp(&probe));
         }
     }
@@ -195,8 +222,14 @@ fn searches<W: Words>(page: &Page<W>, spec: &PageSpec<'_>, model: &BTreeMap<Vec<
     assert_eq!(out, [b"kept", spec.low].concat());
     out.clear();
     assert_eq!(page.high_into(&mut out).then_some(&out[..]), spec.high);
-    for (slot, value) in model.values().enumerate() {
+    for (&slot, value) in live.iter().zip(model.values()) {
         assert_eq!(page.value_len(slot), value.len());
+    }
+    let backward: Vec<usize> = live.iter().rev().copied().collect();
+    assert_eq!(page.live_slots().rev().collect::<Vec<_>>(), backward);
+    for slot in 0..=page.len() {
+        assert_eq!(page.live_from(slot), live.iter().copied().find(|&other| other >= slot));
+        assert_eq!(page.live_before(slot), backward.iter().copied().find(|&other| other < slot));
     }
 }
 
@@ -204,13 +237,15 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
 
     #[test]
-    fn edits_agree_with_a_map(
-        (page_size, (low, high), changes) in (0..3usize).prop_flat_map(|index| {
+    fn t12_edits_agree_with_a_map_with_any_gap(
+        gap in gap(),
+        (page_size, (low, high), first, changes) in (0..3usize).prop_flat_map(|index| {
             let size = PAGE_SIZES[index];
-            (Just(size), fences(size), vec(change(size), 0..160))
+            let entry = (key(size), vec(any::<u8>(), 0..30));
+            (Just(size), fences(size), vec(entry, 0..60), vec(change(size), 0..160))
         })
     ) {
-        edits(page_size, &low, high.as_deref(), changes);
+        edits(page_size, gap, (&low, high.as_deref()), first, changes);
     }
 
     #[test]
@@ -226,7 +261,7 @@ proptest! {
         let mut entries: Vec<(&[u8], &[u8])> =
             separators.iter().zip(&ids).map(|(key, id)| (&key[..], &id[..])).collect();
         let low = separators[0].clone();
-        let spec = PageSpec { page_size, tree: 1, level: 3, low: &low, high: high.as_deref() };
+        let spec = PageSpec { page_size, tree: 1, level: 3, low: &low, high: high.as_deref(), gap: Gap::NONE };
         let mut image = loop {
             match build(&spec, &entries) {
                 Some(image) => break image,
@@ -307,7 +342,8 @@ fn the_largest_entry_fits_every_page_size() {
         let max = treering_blink::max_key_len(page_size);
         let (low, high) = (vec![0; max], vec![1; max]);
         let key = [&low[..max - 1], &[1]].concat();
-        let spec = PageSpec { page_size, tree: 1, level: 0, low: &low, high: Some(&high) };
+        let spec =
+            PageSpec { page_size, tree: 1, level: 0, low: &low, high: Some(&high), gap: Gap::NONE };
         let value = vec![7; treering_blink::max_record_len(page_size) - max];
         let mut image = build(&spec, &[(&key, &value)]).expect("fits");
         image.edit().set_right(Some(PageId(2)));
@@ -326,7 +362,7 @@ fn the_largest_entry_fits_every_page_size() {
 /// Writing an image over a page leaves the words that belong to the page file.
 #[test]
 fn an_image_is_written_over_all_but_the_seal() {
-    let spec = PageSpec { page_size: 512, tree: 1, level: 0, low: b"", high: None };
+    let spec = PageSpec { page_size: 512, tree: 1, level: 0, low: b"", high: None, gap: Gap::NONE };
     let image = build(&spec, &[(b"k", b"v")]).expect("fits");
     let target: Vec<AtomicU64> = (0..64).map(|_| AtomicU64::new(u64::MAX)).collect();
     image.write_to(&target[..]);
@@ -340,8 +376,14 @@ fn an_image_is_written_over_all_but_the_seal() {
 /// The layout, byte by byte, as the file format documents it.
 #[test]
 fn a_page_stands_on_disk_as_documented() {
-    let spec =
-        PageSpec { page_size: 512, tree: 0x0403_0201, level: 0, low: b"abc", high: Some(b"abf") };
+    let spec = PageSpec {
+        page_size: 512,
+        tree: 0x0403_0201,
+        level: 0,
+        low: b"abc",
+        high: Some(b"abf"),
+        gap: Gap::NONE,
+    };
     let mut image = build(&spec, &[(b"abc", b"V"), (b"abdxyz!", b"")]).expect("fits");
     image.edit().set_right(Some(PageId(0x0807_0605)));
     image.edit().set_unposted(true);

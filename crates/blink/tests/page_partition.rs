@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use page_support::*;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
-use treering_blink::{PageSpec, Part, Policy, build, max_key_len, partition};
+use treering_blink::{Gap, PageSpec, Part, Policy, build, max_key_len, partition};
 use treering_pagefile::PageId;
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -54,7 +54,7 @@ fn spec_of<'a>(
 fn assert_parts(spec: &PageSpec<'_>, entries: &[(&[u8], &[u8])], parts: &[Part]) -> Vec<usize> {
     let (mut from, mut starts) = (0, Vec::new());
     for (index, part) in parts.iter().enumerate() {
-        let to = from + part.image.page().len();
+        let to = from + part.image.page().live_len();
         let expected = spec_of(spec, entries, from, to);
         assert_eq!(part.low, expected.low);
         let (mut low, mut high) = (Vec::new(), Vec::new());
@@ -69,6 +69,9 @@ fn assert_parts(spec: &PageSpec<'_>, entries: &[(&[u8], &[u8])], parts: &[Part])
         image.edit().set_unposted(finite);
         assert_sound(&image.page(), spec.page_size);
         assert!(!image.page().is_empty() || parts.len() == 1, "part {index} is empty");
+        let gaps = image.page().has_gaps();
+        assert_eq!(gaps, image.page().len() > to - from);
+        assert!(!gaps || spec.level == 0);
         let all = contents(&image.page());
         assert!(all.iter().map(|(k, v)| (&k[..], &v[..])).eq(entries[from..to].iter().copied()));
         starts.push(from);
@@ -95,6 +98,8 @@ fn partitions(spec: &PageSpec<'_>, entries: &[(&[u8], &[u8])]) {
     for policy in [Policy::Balanced, Policy::Ascending] {
         let parts = partition(spec, entries, policy);
         let starts = assert_parts(spec, entries, &parts);
+        let gaps = parts.iter().any(|part| part.image.page().has_gaps());
+        assert!(!gaps || policy == Policy::Balanced, "nothing goes between ascending entries");
         assert_eq!(parts.len() == 1, single);
         assert_eq!(parts.len() == 2, !single && !cuts.is_empty());
         if parts.len() > 2 {
@@ -131,7 +136,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
 
     #[test]
-    fn leaves(
+    fn t12_leaves_with_any_gap(
+        gap in gap(),
         (page_size, model) in page_size().prop_flat_map(|size| (Just(size), leaf_entries(size, 120))),
         low_is_first in any::<bool>(),
         high_is_last in any::<bool>(),
@@ -141,12 +147,13 @@ proptest! {
         let low = if low_is_first { entries.first().map(|(key, _)| *key) } else { None };
         let low = low.unwrap_or_default();
         if high.is_none_or(|high| low < high) {
-            partitions(&PageSpec { page_size, tree: 7, level: 0, low, high }, &entries);
+            partitions(&PageSpec { page_size, tree: 7, level: 0, low, high, gap }, &entries);
         }
     }
 
     #[test]
-    fn inner_pages(
+    fn t12_inner_pages_never_have_gaps(
+        gap in gap(),
         (page_size, model) in page_size().prop_flat_map(|size| (Just(size), inner_entries(size, 150))),
         high_is_last in any::<bool>(),
     ) {
@@ -155,19 +162,20 @@ proptest! {
         if high_is_last && entries.len() > 1 {
             high = entries.pop().map(|(key, _)| key);
         }
-        let spec = PageSpec { page_size, tree: 7, level: 2, low: entries[0].0, high };
+        let spec = PageSpec { page_size, tree: 7, level: 2, low: entries[0].0, high, gap };
         partitions(&spec, &entries);
     }
 
     /// What a split really has: a full page, and one entry more than it holds.
     #[test]
-    fn a_full_page_and_one_entry_more(
+    fn t12_a_full_page_and_one_entry_more_with_any_gap(
+        gap in gap(),
         (page_size, mut model) in page_size().prop_flat_map(|size| (Just(size), leaf_entries(size, 300))),
         number in any::<u32>(),
     ) {
         let page = |model: &Model| {
             let low = model.keys().next().cloned().unwrap_or_default();
-            let spec = PageSpec { page_size, tree: 7, level: 0, low: &low, high: None };
+            let spec = PageSpec { page_size, tree: 7, level: 0, low: &low, high: None, gap };
             build(&spec, &slices(model)).is_some()
         };
         for number in number.. {
@@ -184,7 +192,7 @@ proptest! {
             }
         }
         let low = model.keys().next().cloned().unwrap_or_default();
-        partitions(&PageSpec { page_size, tree: 7, level: 0, low: &low, high: None }, &slices(&model));
+        partitions(&PageSpec { page_size, tree: 7, level: 0, low: &low, high: None, gap }, &slices(&model));
     }
 }
 
@@ -193,13 +201,14 @@ proptest! {
 fn ascending_inserts_leave_full_pages() {
     let keys: Vec<[u8; 8]> = (0..1000u64).map(u64::to_be_bytes).collect();
     let all: Vec<(&[u8], &[u8])> = keys.iter().map(|key| (&key[..], &[1u8; 100][..])).collect();
-    let spec = PageSpec { page_size: 4096, tree: 1, level: 0, low: b"", high: None };
+    let spec =
+        PageSpec { page_size: 4096, tree: 1, level: 0, low: b"", high: None, gap: Gap::NONE };
     let full = (1..all.len()).find(|&n| build(&spec, &all[..n]).is_none()).expect("some n");
     let parts = partition(&spec, &all[..full], Policy::Ascending);
-    let sizes: Vec<usize> = parts.iter().map(|part| part.image.page().len()).collect();
+    let sizes: Vec<usize> = parts.iter().map(|part| part.image.page().live_len()).collect();
     assert_eq!(sizes, [full - 1, 1]);
     let parts = partition(&spec, &all[..full], Policy::Balanced);
-    let sizes: Vec<usize> = parts.iter().map(|part| part.image.page().len()).collect();
+    let sizes: Vec<usize> = parts.iter().map(|part| part.image.page().live_len()).collect();
     assert!(sizes.len() == 2 && sizes[0].abs_diff(sizes[1]) <= full / 10 + 1, "{sizes:?}");
 }
 
@@ -208,14 +217,15 @@ fn ascending_inserts_leave_full_pages() {
 fn a_large_batch_fills_its_pages() {
     let keys: Vec<Vec<u8>> = (0..5000u32).map(|n| format!("user:{n:08}").into_bytes()).collect();
     let all: Vec<(&[u8], &[u8])> = keys.iter().map(|key| (&key[..], &[1u8; 20][..])).collect();
-    let spec = PageSpec { page_size: 4096, tree: 1, level: 0, low: b"", high: None };
+    let spec =
+        PageSpec { page_size: 4096, tree: 1, level: 0, low: b"", high: None, gap: Gap::NONE };
     for policy in [Policy::Ascending, Policy::Balanced] {
         let parts = partition(&spec, &all, policy);
         assert_parts(&spec, &all, &parts);
         let bytes: usize = parts.iter().map(|part| part.image.page().live_bytes()).sum();
         assert_eq!(parts.len(), bytes.div_ceil(4096 - 100), "{policy:?}");
         if policy == Policy::Balanced {
-            let lens: Vec<usize> = parts.iter().map(|part| part.image.page().len()).collect();
+            let lens: Vec<usize> = parts.iter().map(|part| part.image.page().live_len()).collect();
             let (least, most) = (lens.iter().min(), lens.iter().max());
             assert!(least.expect("some") * 10 > most.expect("some") * 7, "{lens:?}");
         }
@@ -231,7 +241,8 @@ fn records_at_the_limit_take_a_page_each() {
             (1..=3u8).map(|number| [vec![9; max_key - 1], vec![number]].concat()).collect();
         let value = vec![5; treering_blink::max_record_len(page_size) - max_key];
         let all: Vec<(&[u8], &[u8])> = keys.iter().map(|key| (&key[..], &value[..])).collect();
-        let spec = PageSpec { page_size, tree: 1, level: 0, low: &[9], high: Some(&[10]) };
+        let spec =
+            PageSpec { page_size, tree: 1, level: 0, low: &[9], high: Some(&[10]), gap: Gap::NONE };
         for policy in [Policy::Balanced, Policy::Ascending] {
             let parts = partition(&spec, &all, policy);
             assert_parts(&spec, &all, &parts);
@@ -245,7 +256,8 @@ fn a_short_separator_is_preferred_near_the_middle() {
     let mut keys: Vec<Vec<u8>> = (0..60).map(|n| format!("aaaaaaaaaaaa{n:04}").into()).collect();
     keys.extend((0..55).map(|n| format!("bbbbbbbbbbbb{n:04}").into()));
     let all: Vec<(&[u8], &[u8])> = keys.iter().map(|key| (&key[..], &[1u8; 20][..])).collect();
-    let spec = PageSpec { page_size: 4096, tree: 1, level: 0, low: b"", high: None };
+    let spec =
+        PageSpec { page_size: 4096, tree: 1, level: 0, low: b"", high: None, gap: Gap::NONE };
     let parts = partition(&spec, &all, Policy::Balanced);
     assert_eq!(parts.iter().map(|part| &part.low[..]).collect::<Vec<_>>(), [&b""[..], b"b"]);
 }

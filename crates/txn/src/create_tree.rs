@@ -1,7 +1,7 @@
 //! Making a tree, and giving one another name: the root page and the entry in the catalog, in one
 //! step like any other change. Engine records do it, one at a time.
 
-use treering_blink::{Edit, PageSpec, TreeRef, Way, build};
+use treering_blink::{Edit, Gap, PageSpec, TreeRef, Way, build};
 use treering_bufpool::{NewPage, Refusal};
 use treering_pagefile::PageId;
 
@@ -155,7 +155,7 @@ pub(crate) fn as_edits(changes: &[Change]) -> Vec<Edit<'_>> {
 
 /// Makes a new page the root of an empty tree.
 pub(crate) fn write_empty_root(root: &NewPage<'_>, tree: u32, page_size: usize) -> PageId {
-    let spec = PageSpec { page_size, tree, level: 0, low: b"", high: None };
+    let spec = PageSpec { page_size, tree, level: 0, low: b"", high: None, gap: Gap::NONE };
     let image = build(&spec, &[]).expect("an empty page fits");
     image.write_to(root.words());
     root.id()

@@ -207,7 +207,7 @@ impl<'e> Verifier<'e> {
                 _ => {}
             }
             if level == 0 {
-                self.report.keys += page.len() as u64;
+                self.report.keys += page.live_len() as u64;
             } else {
                 for slot in 0..page.len() {
                     let mut separator = Vec::new();

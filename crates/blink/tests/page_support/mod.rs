@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use treering_blink::{Page, PageSpec, Words, check, max_key_len, max_record_len};
+use treering_blink::{Gap, Page, PageSpec, Words, check, max_key_len, max_record_len};
 
 /// Keys with few different bytes, so that heads are equal and keys are prefixes of others; keys
 /// with long common parts; keys of any length up to the limit; and the empty key.
@@ -44,6 +44,11 @@ pub(crate) fn within(spec: &PageSpec<'_>, key: &[u8]) -> bool {
     spec.low <= key && spec.high.is_none_or(|high| key < high)
 }
 
+/// Gaps of all kinds.
+pub(crate) fn gap() -> impl Strategy<Value = Gap> {
+    prop_oneof![Just(0), Just(1), Just(2), Just(5), any::<u8>()].prop_map(Gap::every)
+}
+
 /// Fails with all faults of a page.
 pub(crate) fn assert_sound<W: Words>(page: &Page<W>, page_size: usize) {
     let faults = check(page, page_size);
@@ -63,7 +68,7 @@ pub(crate) fn value_of<W: Words>(page: &Page<W>, slot: usize) -> Vec<u8> {
 }
 
 pub(crate) fn contents<W: Words>(page: &Page<W>) -> Vec<(Vec<u8>, Vec<u8>)> {
-    (0..page.len()).map(|slot| (key_of(page, slot), value_of(page, slot))).collect()
+    page.live_slots().map(|slot| (key_of(page, slot), value_of(page, slot))).collect()
 }
 
 pub(crate) fn slices(model: &BTreeMap<Vec<u8>, Vec<u8>>) -> Vec<(&[u8], &[u8])> {
