@@ -20,6 +20,7 @@ use crate::layout::{Lengths, SLOT_LEN};
 use crate::leaves::Leaves;
 use crate::page::Page;
 use crate::partition::{Part, Policy, partition};
+use crate::words::Words;
 
 /// The decided outcome for one key.
 #[derive(Clone, Copy, Debug)]
@@ -224,7 +225,7 @@ pub(crate) fn rebuild<'f>(
         level: view.level(),
         low: &low,
         high: finite.then_some(&high),
-        gap: Gap::automatic(pool.page_size(), edited.entries.average_len()),
+        gap: gap_for(&view, &edited.entries),
     };
     let appending = edited.appended && !finite;
     let policy = if appending { Policy::Ascending } else { Policy::Balanced };
@@ -245,6 +246,12 @@ pub(crate) fn rebuild<'f>(
     let mut images = parts.into_iter().map(|part| part.image);
     let own = images.next().expect("a page's entries make at least one page");
     Ok(Rebuilt { own, new: new.into_iter().zip(images).collect(), unposted })
+}
+
+/// How densely fillers are spread over the leaves that a rebuilt one becomes.
+fn gap_for<W: Words>(page: &Page<W>, entries: &Entries) -> Gap {
+    let record_len = entries.average_len().saturating_sub(page.prefix_len());
+    Gap::automatic(page.page_size(), record_len)
 }
 
 /// The root keeps its page: all that it held moves to new pages, and it becomes their parent, at as

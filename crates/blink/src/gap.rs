@@ -39,11 +39,12 @@ impl Gap {
         Self(live)
     }
 
-    /// What pays for pages of `page_size` bytes with records (key and value) of `record_len` bytes
-    /// on average.
+    /// What pays for pages of `page_size` bytes when what they store of a key and its value has
+    /// `record_len` bytes on average: a filler for each entry where a page has very many, else none.
+    /// `docs/librarian.md` has the measurements.
     pub const fn automatic(page_size: usize, record_len: usize) -> Self {
-        let slots = page_size / (record_len + SLOT_LEN);
-        if slots < AUTOMATIC_SLOTS_MIN { Self::NONE } else { Self(2) }
+        let entries = page_size / (SLOT_LEN + LENGTHS_LEN + record_len);
+        if entries < AUTOMATIC_ENTRIES_MIN { Self::NONE } else { Self(1) }
     }
 
     /// How many fillers come to `live` live slots.
@@ -57,8 +58,11 @@ impl Gap {
     }
 }
 
-/// From how many slots a full page on fillers pay.
-const AUTOMATIC_SLOTS_MIN: usize = 512;
+/// From how many entries of a full page on fillers pay. With fewer, moving slots costs less than
+/// making a page anew that is full of records and still has fillers.
+const AUTOMATIC_ENTRIES_MIN: usize = 512;
+/// Bytes that the lengths in a record take at least.
+const LENGTHS_LEN: usize = 2;
 
 /// The longest run of fillers that a removal leaves. It bounds what moving a record costs; and the
 /// tail is moved over a whole run at once when it would grow longer.
