@@ -248,8 +248,9 @@ pub(crate) fn rebuild<'f>(
     Ok(Rebuilt { own, new: new.into_iter().zip(images).collect(), unposted })
 }
 
-/// How densely fillers are spread over the leaves that a rebuilt one becomes.
-fn gap_for<W: Words>(page: &Page<W>, entries: &Entries) -> Gap {
+/// How densely fillers are spread over the leaves that take over `entries` from `page`, or from it
+/// and its sibling.
+pub(crate) fn gap_for<W: Words>(page: &Page<W>, entries: &Entries) -> Gap {
     let record_len = entries.average_len().saturating_sub(page.prefix_len());
     Gap::automatic(page.page_size(), record_len)
 }

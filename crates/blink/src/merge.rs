@@ -19,7 +19,7 @@
 use treering_bufpool::{DoomedPage, ExclusivePage, Pool, Read};
 use treering_pagefile::{PageId, Room};
 
-use crate::apply::{Edit, Edited, Rebuilt, Reserved, rebuild, record_room};
+use crate::apply::{Edit, Edited, Rebuilt, Reserved, gap_for, rebuild, record_room};
 use crate::build::{Image, PageSpec, build};
 use crate::descend::{Live, Target, Way};
 use crate::entries::Entries;
@@ -299,6 +299,7 @@ impl<'p> Latched<'p> {
             level: left_view.level(),
             low,
             high: finite.then_some(&high),
+            gap: gap_for(&left_view, &entries),
         };
         let slices = entries.slices();
         // A page that is full again at once would be split by the next insert.
