@@ -18,11 +18,13 @@ pub struct Batch {
     db: Database,
     inner: Inner,
     foreign: Option<String>,
+    /// Why it cannot be committed.
+    failed: Option<Error>,
 }
 
 impl Batch {
     pub(crate) fn new(db: Database) -> Self {
-        Self { db, inner: Inner::new(), foreign: None }
+        Self { db, inner: Inner::new(), foreign: None, failed: None }
     }
 
     /// Gives a key a value, whatever was there.
@@ -124,6 +126,11 @@ impl Batch {
         Commit { batch: self, durability }
     }
 
+    /// Lets the commit fail, for the first reason that there is.
+    pub(crate) fn fail(&mut self, error: Error) {
+        self.failed.get_or_insert(error);
+    }
+
     fn push(&mut self, tree: &Tree, kind: OpKind, key: &[u8], value: &[u8]) -> &mut Self {
         if !Arc::ptr_eq(&tree.database().shared, &self.db.shared) {
             self.foreign = Some(tree.name().to_owned());
@@ -155,7 +162,10 @@ impl Commit {
     }
 
     async fn run(self) -> Result<Outcome, Error> {
-        let Self { batch: Batch { db, inner, foreign }, durability } = self;
+        let Self { batch: Batch { db, inner, foreign, failed }, durability } = self;
+        if let Some(error) = failed {
+            return Err(error);
+        }
         if let Some(tree) = foreign {
             return Err(Error::invalid_input(format!(
                 "the tree {tree:?} in the batch is of another database: batches cannot span two"

@@ -13,7 +13,7 @@ use treering_txn::{Batch, Durability, Error as Inner, OpKind, Violation};
 
 use crate::error::Error;
 use crate::tree::Tree;
-use crate::value::Value;
+use crate::value::ValueBytes;
 use crate::write::Write;
 
 impl Tree {
@@ -37,7 +37,7 @@ impl Tree {
         key: impl AsRef<[u8]>,
         expected: Option<&[u8]>,
         new: Option<&[u8]>,
-    ) -> Write<Result<(), Option<Value>>> {
+    ) -> Write<Result<(), Option<ValueBytes>>> {
         let batch = swap(self.id(), key.as_ref(), expected, new);
         Write::of_batch(self, batch, |outcome| match outcome {
             Ok(_) => Ok(Ok(())),
@@ -53,7 +53,7 @@ impl Tree {
         &self,
         key: impl AsRef<[u8]>,
         value: impl AsRef<[u8]>,
-    ) -> Write<(Value, bool)> {
+    ) -> Write<(ValueBytes, bool)> {
         let (key, value) = (key.as_ref(), value.as_ref().to_vec());
         let mut batch = Batch::new();
         batch.push(self.id(), OpKind::Insert, key, &value);
@@ -116,8 +116,8 @@ where
     F: FnMut(Option<&[u8]>) -> Option<V> + Send + 't,
     V: AsRef<[u8]>,
 {
-    type Output = Result<Option<Value>, Error>;
-    type IntoFuture = BoxFuture<'t, Result<Option<Value>, Error>>;
+    type Output = Result<Option<ValueBytes>, Error>;
+    type IntoFuture = BoxFuture<'t, Result<Option<ValueBytes>, Error>>;
 
     fn into_future(self) -> Self::IntoFuture {
         let Self { tree, key, mut change, durability } = self;
@@ -160,7 +160,7 @@ fn swap(tree: TreeRef, key: &[u8], expected: Option<&[u8]>, new: Option<&[u8]>) 
 }
 
 /// What is there instead of what a condition asked for; other errors stay errors.
-fn instead(error: Inner) -> Result<Option<Value>, Error> {
+fn instead(error: Inner) -> Result<Option<ValueBytes>, Error> {
     match error {
         Inner::Violated { there, .. } => Ok(there.map(|there| there.to_vec().into())),
         error => Err(error.into()),

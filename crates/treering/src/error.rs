@@ -22,6 +22,9 @@ pub enum ErrorKind {
     InvalidOptions,
     /// The tree was made with other options or with keys of another type: open it as it was made.
     TreeMismatch,
+    /// A key or value that is stored is not what the types of a typed tree say: read it as what it
+    /// was written as, or as bytes.
+    Undecodable,
     /// Numbers that never repeat are used up: open the database again, or move its contents into a
     /// new one.
     Exhausted,
@@ -75,6 +78,10 @@ impl Error {
     pub(crate) fn invalid_input(message: impl Into<String>) -> Self {
         let inner = Inner::File(FileError::new(FileErrorKind::Io, message));
         Self { kind: ErrorKind::InvalidInput, inner }
+    }
+
+    pub(crate) fn undecodable(message: impl Into<String>) -> Self {
+        Self { kind: ErrorKind::Undecodable, ..Self::invalid_input(message) }
     }
 
     pub(crate) fn locked(message: impl Into<String>) -> Self {

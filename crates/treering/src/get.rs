@@ -11,7 +11,7 @@ use treering_txn::Error as Inner;
 
 use crate::error::Error;
 use crate::tree::Tree;
-use crate::value::Value;
+use crate::value::ValueBytes;
 
 type Fetched = BoxFuture<'static, Result<Option<Vec<u8>>, Inner>>;
 
@@ -30,7 +30,7 @@ impl<'t, K: AsRef<[u8]>> Get<'t, K> {
 }
 
 impl<K: AsRef<[u8]> + Unpin> Future for Get<'_, K> {
-    type Output = Result<Option<Value>, Error>;
+    type Output = Result<Option<ValueBytes>, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
@@ -45,7 +45,7 @@ impl<K: AsRef<[u8]> + Unpin> Future for Get<'_, K> {
             }
         };
         let value = ready!(fetching.as_mut().poll(cx))?;
-        Poll::Ready(Ok(value.map(Value::from)))
+        Poll::Ready(Ok(value.map(ValueBytes::from)))
     }
 }
 

@@ -46,6 +46,7 @@ mod options;
 mod range;
 mod registry;
 mod tree;
+mod typed;
 mod value;
 mod write;
 
@@ -66,7 +67,14 @@ pub use treering_txn::{
     Compacted, Durability, EngineStats as Stats, Gap, KeyType, LogUsage, Recovery, Report,
     TreeOptions,
 };
-pub use value::{Key, Value};
+#[cfg(feature = "bytemuck")]
+pub use typed::Pod;
+#[cfg(feature = "serde")]
+pub use typed::Serde;
+pub use typed::{
+    DecodeError, EncodeError, Key, TypedBatch, TypedRange, TypedTree, TypedWrite, Value, View,
+};
+pub use value::{KeyBytes, ValueBytes};
 pub use write::Write;
 
 /// The README's code is compiled with the tests.

@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::multi_walk::{MultiCursor, MultiRange, Values};
 use crate::range::{Bounds, KeyRange};
 use crate::tree::Tree;
-use crate::value::Value;
+use crate::value::ValueBytes;
 use crate::write::Write;
 
 /// A named, ordered map from keys to one or more values each, in the order in which they were
@@ -63,7 +63,7 @@ impl MultiTree {
     ///
     /// # Errors
     /// As [`Tree::get`].
-    pub async fn get(&self, key: impl AsRef<[u8]> + Send) -> Result<Option<Value>, Error> {
+    pub async fn get(&self, key: impl AsRef<[u8]> + Send) -> Result<Option<ValueBytes>, Error> {
         let head = duplicates::head(key.as_ref());
         drop(key);
         let engine = &self.database().shared.engine;
@@ -113,7 +113,7 @@ impl MultiTree {
     ///
     /// # Errors
     /// As [`Tree::put`].
-    pub fn take_dup(&self, key: impl AsRef<[u8]>, sequence: u64) -> Write<Option<Value>> {
+    pub fn take_dup(&self, key: impl AsRef<[u8]>, sequence: u64) -> Write<Option<ValueBytes>> {
         self.tree.take(duplicates::stored(key.as_ref(), sequence))
     }
 

@@ -12,7 +12,7 @@ use treering_txn::duplicates;
 use crate::cursor::Cursor;
 use crate::error::Error;
 use crate::range::Range;
-use crate::value::{Key, Value};
+use crate::value::{KeyBytes, ValueBytes};
 
 /// A stream of keys, sequences and values; see [`crate::MultiTree::range`]. Dropping it has no
 /// effect; between two items it holds nothing but a copy of some of them.
@@ -38,14 +38,14 @@ impl MultiRange {
 }
 
 impl Stream for MultiRange {
-    type Item = Result<(Key, u64, Value), Error>;
+    type Item = Result<(KeyBytes, u64, ValueBytes), Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         Pin::new(&mut self.stored).poll_next(cx).map(|item| {
             Some(item?.and_then(|(stored, value)| {
                 let mut key = Vec::new();
                 let sequence = split(&stored, &mut key)?;
-                Ok((Key::from(key), sequence, value))
+                Ok((KeyBytes::from(key), sequence, value))
             }))
         })
     }
@@ -67,13 +67,13 @@ impl Values {
         Self { range: self.range.rev() }
     }
 
-    pub(crate) async fn try_next(&mut self) -> Result<Option<(u64, Value)>, Error> {
+    pub(crate) async fn try_next(&mut self) -> Result<Option<(u64, ValueBytes)>, Error> {
         poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await.transpose()
     }
 }
 
 impl Stream for Values {
-    type Item = Result<(u64, Value), Error>;
+    type Item = Result<(u64, ValueBytes), Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let item = Pin::new(&mut self.range).poll_next(cx);

@@ -13,7 +13,7 @@ use treering_txn::Error as Inner;
 
 use crate::error::Error;
 use crate::tree::Tree;
-use crate::value::{Key, Value};
+use crate::value::{KeyBytes, ValueBytes};
 
 type Fetching = BoxFuture<'static, Result<(Scan, Leaf), Inner>>;
 
@@ -239,7 +239,7 @@ fn start(bound: &Bound<Vec<u8>>) -> From {
 }
 
 impl Stream for Range {
-    type Item = Result<(Key, Value), Error>;
+    type Item = Result<(KeyBytes, ValueBytes), Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
@@ -251,10 +251,9 @@ impl Stream for Range {
             }
             Ok(false) => Poll::Ready(None),
             Ok(true) => {
-                let pair = this
-                    .leaf
-                    .get(this.at)
-                    .map(|(key, value)| Ok((Key::from(key.to_vec()), Value::from(value.to_vec()))));
+                let pair = this.leaf.get(this.at).map(|(key, value)| {
+                    Ok((KeyBytes::from(key.to_vec()), ValueBytes::from(value.to_vec())))
+                });
                 this.at += 1;
                 Poll::Ready(pair)
             }

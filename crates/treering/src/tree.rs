@@ -10,7 +10,7 @@ use crate::database::Database;
 use crate::error::Error;
 use crate::get::{Get, GetWith};
 use crate::range::{KeyRange, Range, bounds_of_prefix};
-use crate::value::Value;
+use crate::value::ValueBytes;
 use crate::write::Write;
 
 /// A named, ordered map from keys to values, both byte strings; keys are ordered bytewise, and the
@@ -73,15 +73,15 @@ impl Tree {
     pub async fn get_many<K: AsRef<[u8]>>(
         &self,
         keys: impl IntoIterator<Item = K>,
-    ) -> Result<Vec<Option<Value>>, Error> {
+    ) -> Result<Vec<Option<ValueBytes>>, Error> {
         let keys: Vec<Vec<u8>> = keys.into_iter().map(|key| key.as_ref().to_vec()).collect();
         self.get_many_owned(keys).await
     }
 
-    async fn get_many_owned(&self, keys: Vec<Vec<u8>>) -> Result<Vec<Option<Value>>, Error> {
+    async fn get_many_owned(&self, keys: Vec<Vec<u8>>) -> Result<Vec<Option<ValueBytes>>, Error> {
         let engine = Arc::clone(&self.db.shared.engine);
         let values = engine.get_many(self.tree, &keys).await?;
-        Ok(values.into_iter().map(|value| value.map(Value::from)).collect())
+        Ok(values.into_iter().map(|value| value.map(ValueBytes::from)).collect())
     }
 
     /// Whether a key is there.
@@ -105,7 +105,11 @@ impl Tree {
     ///
     /// # Errors
     /// As [`Tree::put`].
-    pub fn replace(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Write<Option<Value>> {
+    pub fn replace(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> Write<Option<ValueBytes>> {
         Write::new(self, OpKind::Put, key.as_ref(), value.as_ref(), old).keeping_old()
     }
 
@@ -139,7 +143,7 @@ impl Tree {
     ///
     /// # Errors
     /// As [`Tree::put`].
-    pub fn take(&self, key: impl AsRef<[u8]>) -> Write<Option<Value>> {
+    pub fn take(&self, key: impl AsRef<[u8]>) -> Write<Option<ValueBytes>> {
         Write::new(self, OpKind::Delete, key.as_ref(), b"", old).keeping_old()
     }
 
@@ -164,8 +168,8 @@ impl Tree {
     }
 }
 
-fn old(outcome: Outcome) -> Option<Value> {
-    outcome.old.into_iter().next().flatten().map(Value::from)
+fn old(outcome: Outcome) -> Option<ValueBytes> {
+    outcome.old.into_iter().next().flatten().map(ValueBytes::from)
 }
 
 impl std::fmt::Debug for Tree {

@@ -53,5 +53,5 @@ macro_rules! bytes_type {
     };
 }
 
-bytes_type!(Key, "A key.");
-bytes_type!(Value, "A value.");
+bytes_type!(KeyBytes, "The bytes of a key.");
+bytes_type!(ValueBytes, "The bytes of a value.");

@@ -53,6 +53,15 @@ impl<T> Write<T> {
         self
     }
 
+    /// The same write with what `then` makes of its result.
+    pub(crate) fn and_then<U: 'static>(self, then: fn(T) -> Result<U, Error>) -> Write<U>
+    where
+        T: 'static,
+    {
+        let Self { db, batch, durability, result } = self;
+        Write { db, batch, durability, result: Box::new(move |outcome| then(result(outcome)?)) }
+    }
+
     /// What this write waits for, other than what the database's options say.
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;

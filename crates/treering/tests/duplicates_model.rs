@@ -260,7 +260,7 @@ impl Subject {
 
 async fn collect(range: treering::MultiRange) -> Vec<Triple> {
     let found: Vec<_> = range.try_collect().await.unwrap();
-    let triple = |(key, sequence, value): (treering::Key, u64, treering::Value)| {
+    let triple = |(key, sequence, value): (treering::KeyBytes, u64, treering::ValueBytes)| {
         (key.into_vec(), sequence, value.into_vec())
     };
     found.into_iter().map(triple).collect()

@@ -63,7 +63,10 @@ fn assert_send<T: Send>(value: T) -> T {
 
 fn assert_handle<T: Clone + Send + Sync + 'static>() {}
 
-fn assert_stream<T: Stream<Item = Result<(treering::Key, treering::Value), Error>> + Send>() {}
+fn assert_stream<
+    T: Stream<Item = Result<(treering::KeyBytes, treering::ValueBytes), Error>> + Send,
+>() {
+}
 
 /// Compiled, and run as far as making the futures goes.
 #[test]
