@@ -81,3 +81,8 @@ pub use write::Write;
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// So is that of the page on keys and values.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/keys.md")]
+struct KeysPage;
