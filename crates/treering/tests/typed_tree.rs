@@ -191,6 +191,32 @@ fn j2_what_is_stored_and_is_not_of_the_type_is_an_error_and_the_rest_is_read() {
     });
 }
 
+#[test]
+fn every_future_of_a_typed_tree_can_be_sent_and_outlives_its_key() {
+    fn send<F: IntoFuture<IntoFuture: Send>>(future: F) -> F {
+        future
+    }
+    on_tokio(2, "sent", async {
+        let home = Home::new();
+        let db = open(&home).await;
+        let tree = send(db.typed::<String, String>("t")).await.unwrap();
+        let short = "key".to_owned();
+        let (get, contains) = (send(tree.get(&short)), send(tree.contains(&short)));
+        let get_with = send(tree.get_with(&short, |value| value.len()));
+        let (put, take) = (send(tree.put(&short, &short)), send(tree.take(&short)));
+        let mut range = tree.range(short.as_str()..);
+        drop(short);
+        put.await.unwrap();
+        assert_eq!(get.await.unwrap().as_deref(), Some("key"));
+        assert_eq!((contains.await.unwrap(), get_with.await.unwrap()), (true, Some(3)));
+        let pair = send(range.try_next()).await.unwrap();
+        assert_eq!(pair, Some(("key".to_owned(), "key".to_owned())));
+        assert_eq!(take.await.unwrap().as_deref(), Some("key"));
+        let many = tokio::spawn(async move { send(tree.get_many(["a", "b"])).await });
+        assert_eq!(many.await.unwrap().unwrap(), [None, None]);
+    });
+}
+
 /// The user's own: names regardless of case, in reverse.
 #[derive(Debug, PartialEq)]
 struct Descending(String);
