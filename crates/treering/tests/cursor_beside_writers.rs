@@ -6,7 +6,7 @@
 mod common;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use common::{Home, assert_sound, on_tokio, tiny};
 use rand::rngs::SmallRng;
@@ -16,7 +16,9 @@ use treering::{Database, Durability, Tree};
 /// Keys that stay: every tenth.
 const STEADY: u32 = 400;
 const WRITERS: u64 = 6;
-const WALKS: usize = 8;
+const WALKERS: usize = 6;
+/// The walks go on until the writers have written so often.
+const WRITES: u64 = 30_000;
 
 fn key(number: u32) -> Vec<u8> {
     format!("{number:06}").into_bytes()
@@ -28,10 +30,9 @@ fn is_steady(key: &[u8]) -> bool {
 
 /// Fills and empties the gaps between the steady keys, stretch by stretch, so that leaves split and
 /// become empty.
-async fn write(tree: Tree, seed: u64, over: Arc<AtomicBool>) -> u64 {
+async fn write(tree: Tree, seed: u64, writes: Arc<AtomicU64>) {
     let mut rng = SmallRng::seed_from_u64(seed);
-    let mut writes = 0;
-    while !over.load(Ordering::Relaxed) {
+    while writes.load(Ordering::Relaxed) < WRITES {
         let from = rng.random_range(0..STEADY * 10);
         let fill = rng.random::<bool>();
         for number in from..from + 60 {
@@ -44,11 +45,10 @@ async fn write(tree: Tree, seed: u64, over: Arc<AtomicBool>) -> u64 {
             } else {
                 tree.delete(key(number)).durability(Durability::None).await.unwrap();
             }
-            writes += 1;
+            writes.fetch_add(1, Ordering::Relaxed);
         }
         tokio::task::yield_now().await;
     }
-    writes
 }
 
 fn steady() -> Vec<Vec<u8>> {
@@ -65,8 +65,14 @@ fn check(mut met: Vec<Vec<u8>>, backward: bool) {
     assert_eq!(met, steady());
 }
 
-async fn walk(tree: Tree, number: usize) {
-    let backward = number.is_multiple_of(2);
+async fn walk(tree: Tree, mut number: usize, writes: Arc<AtomicU64>) {
+    while writes.load(Ordering::Relaxed) < WRITES {
+        walk_once(&tree, number.is_multiple_of(2)).await;
+        number += 1;
+    }
+}
+
+async fn walk_once(tree: &Tree, backward: bool) {
     let (mut cursor, mut met) = (tree.cursor(), Vec::new());
     loop {
         let more = if backward { cursor.prev().await } else { cursor.next().await };
@@ -74,6 +80,10 @@ async fn walk(tree: Tree, number: usize) {
             break;
         }
         met.push(cursor.key().unwrap().to_vec());
+        // What is in memory never waits, and the writers are to have their turns.
+        if met.len().is_multiple_of(16) {
+            tokio::task::yield_now().await;
+        }
     }
     check(met, backward);
     let mut range = tree.range(..);
@@ -83,6 +93,7 @@ async fn walk(tree: Tree, number: usize) {
     let mut met = Vec::new();
     while let Some(chunk) = range.next_chunk().await.unwrap() {
         met.extend(chunk.iter().map(|(key, _)| key.to_vec()));
+        tokio::task::yield_now().await;
     }
     check(met, backward);
 }
@@ -94,17 +105,17 @@ async fn storm(frames: usize) {
     for key in steady() {
         tree.put(key, [1; 10]).durability(Durability::None).await.unwrap();
     }
-    let over = Arc::new(AtomicBool::new(false));
+    let writes = Arc::new(AtomicU64::new(0));
     let writers =
-        (0..WRITERS).map(|seed| tokio::spawn(write(tree.clone(), seed, Arc::clone(&over))));
+        (0..WRITERS).map(|seed| tokio::spawn(write(tree.clone(), seed, Arc::clone(&writes))));
     let writers: Vec<_> = writers.collect();
-    let walks = (0..WALKS).map(|number| tokio::spawn(walk(tree.clone(), number)));
-    for walk in futures::future::join_all(walks).await {
-        walk.unwrap();
+    let walkers =
+        (0..WALKERS).map(|walker| tokio::spawn(walk(tree.clone(), walker, Arc::clone(&writes))));
+    for walker in walkers.collect::<Vec<_>>() {
+        walker.await.unwrap();
     }
-    over.store(true, Ordering::Relaxed);
     for writer in writers {
-        assert!(writer.await.unwrap() > 0);
+        writer.await.unwrap();
     }
     assert_sound(&db).await;
 }
