@@ -108,10 +108,9 @@ impl Forest {
                 key.clear();
                 value.clear();
                 let slot = match direction {
-                    Direction::Forward => {
-                        Some(forward_start(leaf, from)).filter(|&slot| slot < leaf.len())
-                    }
-                    Direction::Backward => backward_end(leaf, from).checked_sub(1),
+                    Direction::Forward => leaf.live_from(forward_start(leaf, from)),
+                    // What stands just before a key may be a filler that leads to it again.
+                    Direction::Backward => leaf.live_before(backward_end(leaf, from)),
                 };
                 if let Some(slot) = slot {
                     leaf.key_into(slot, key);

@@ -67,6 +67,7 @@ async fn assert_is(db: &Database, tree: &Tree, model: &Pairs, rng: &mut SmallRng
         backward.extend(chunk.iter().map(|(key, value)| (key.to_vec(), value.to_vec())));
     }
     assert!(backward.into_iter().eq(model.clone().into_iter().rev()));
+    assert_cursor_walks(tree, model).await;
     for _ in 0..200 {
         let key = random_key(rng);
         let found = tree.get(&key).await.unwrap();
@@ -83,6 +84,31 @@ async fn assert_is(db: &Database, tree: &Tree, model: &Pairs, rng: &mut SmallRng
         let expected = model.range(key..end).map(|(key, value)| (key.clone(), value.clone()));
         assert!(pairs.iter().cloned().eq(expected.take(pairs.len())));
     }
+}
+
+/// Step by step, forward and backward, and back and forth in the middle.
+async fn assert_cursor_walks(tree: &Tree, model: &Pairs) {
+    let keys: Vec<&Vec<u8>> = model.keys().collect();
+    let mut cursor = tree.cursor();
+    let mut there = cursor.first().await.unwrap();
+    for (index, key) in keys.iter().enumerate() {
+        assert!(there, "it ends before {key:?}");
+        assert_eq!(cursor.entry().unwrap().0, &key[..]);
+        if index > 0 {
+            assert!(cursor.prev().await.unwrap());
+            assert_eq!(cursor.entry().unwrap().0, &keys[index - 1][..]);
+            assert!(cursor.next().await.unwrap());
+        }
+        there = cursor.next().await.unwrap();
+    }
+    assert!(!there, "it goes on behind the last key");
+    there = cursor.last().await.unwrap();
+    for key in keys.iter().rev() {
+        assert!(there, "it ends before {key:?}");
+        assert_eq!(cursor.entry().unwrap().0, &key[..]);
+        there = cursor.prev().await.unwrap();
+    }
+    assert!(!there, "it goes on before the first key");
 }
 
 #[test]
