@@ -20,6 +20,7 @@ use crate::layout::{Lengths, SLOT_LEN};
 use crate::leaves::Leaves;
 use crate::page::Page;
 use crate::partition::{Part, Policy, partition};
+use crate::stored::{Kind, Reference, Stored};
 use crate::words::Words;
 
 /// The decided outcome for one key.
@@ -30,7 +31,7 @@ pub struct Edit<'e> {
     /// The key.
     pub key: &'e [u8],
     /// Its value from now on; `None` takes away a key that is there.
-    pub value: Option<&'e [u8]>,
+    pub value: Option<Stored<'e>>,
 }
 
 /// A change that has everything it needs. Dropping it gives everything back.
@@ -115,20 +116,25 @@ fn fits_in_place(page: &ExclusivePage<'_>, edits: &[Edit<'_>]) -> bool {
     let view = Page::new(page.words());
     let needed = edits
         .iter()
-        .filter_map(|edit| edit.value.map(|value| record_room(edit.key, value, view.prefix_len())));
+        .filter_map(|edit| Some(record_room(edit.key, edit.value?.bytes(), view.prefix_len())));
     needed.sum::<usize>() <= view.free_contiguous()
 }
 
 impl<'f, 'e> Plan<'f, 'e> {
     /// Changes the pages and releases the leaves; returns the pages whose new right sibling the
     /// parent has to be told of.
-    pub fn commit(self, epoch: u64) -> Vec<PageId> {
+    ///
+    /// `replaced` is given the references that were overwritten or taken away, if there are any,
+    /// while the leaves are still latched: the values that they refer to are nobody's from now on.
+    pub fn commit(self, epoch: u64, replaced: impl FnOnce(&[Reference])) -> Vec<PageId> {
         let mut unposted = Vec::new();
+        let mut references = Vec::new();
         for Change { leaf, how } in self.changes {
             let (tree, page) = &self.leaves.pages[leaf];
             let shrank = match how {
-                How::InPlace(edits) => edit_in_place(page, &edits),
-                How::Rebuild(rebuilt) => {
+                How::InPlace(edits) => edit_in_place(page, &edits, &mut references),
+                How::Rebuild(mut rebuilt) => {
+                    references.append(&mut rebuilt.replaced);
                     unposted.extend(rebuilt.commit(page, epoch));
                     false
                 }
@@ -139,6 +145,9 @@ impl<'f, 'e> Plan<'f, 'e> {
             }
         }
         self.reserved.used();
+        if !references.is_empty() {
+            replaced(&references);
+        }
         unposted
     }
 }
@@ -148,17 +157,26 @@ pub(crate) fn record_room(key: &[u8], value: &[u8], prefix_len: usize) -> usize 
     SLOT_LEN + Lengths::new(key.len() - prefix_len, value.len()).record()
 }
 
-/// Makes the edits; whether one of them made the page's contents less.
-fn edit_in_place(page: &ExclusivePage<'_>, edits: &[Edit<'_>]) -> bool {
+/// Makes the edits; whether one of them made the page's contents less. References that they replace
+/// are added to `replaced`.
+fn edit_in_place(
+    page: &ExclusivePage<'_>,
+    edits: &[Edit<'_>],
+    replaced: &mut Vec<Reference>,
+) -> bool {
     let view = Page::new(page.words());
     let mut shrank = false;
     for edit in edits {
-        let done = match (view.find(edit.key), edit.value) {
+        let found = view.find(edit.key);
+        if let Ok(slot) = found {
+            replaced.extend(view.reference(slot));
+        }
+        let done = match (found, edit.value) {
             (Ok(slot), Some(value)) => {
-                shrank |= value.len() < view.value_len(slot);
-                view.replace_value(slot, value)
+                shrank |= value.bytes().len() < view.value_len(slot);
+                view.replace_value(slot, value.bytes())
             }
-            (Err(slot), Some(value)) => view.insert(slot, edit.key, value),
+            (Err(slot), Some(value)) => view.insert(slot, edit.key, value.bytes()),
             (Ok(slot), None) => {
                 shrank = true;
                 view.remove(slot);
@@ -167,6 +185,15 @@ fn edit_in_place(page: &ExclusivePage<'_>, edits: &[Edit<'_>]) -> bool {
             (Err(_), None) => true,
         };
         assert!(done, "an edit that was planned to fit in place did not");
+        // An insert may have moved slots, and made this one that of an ordinary value.
+        let slot = match (found, edit.value.map(Stored::kind)) {
+            (Ok(slot), Some(kind)) if view.kind(slot) != kind => Some((slot, kind)),
+            (Err(_), Some(Kind::Overflow)) => view.find(edit.key).ok().zip(Some(Kind::Overflow)),
+            _ => None,
+        };
+        if let Some((slot, kind)) = slot {
+            view.set_kind(slot, kind);
+        }
     }
     shrank
 }
@@ -176,27 +203,34 @@ pub(crate) struct Edited {
     entries: Entries,
     /// Whether nothing was put in but behind all that was there.
     appended: bool,
+    /// References that the edits have replaced.
+    replaced: Vec<Reference>,
 }
 
 impl Edited {
     pub(crate) fn new(page: &ExclusivePage<'_>, edits: &[Edit<'_>]) -> Self {
         let mut entries = Entries::of(&Page::new(page.words()));
         let mut appended = true;
+        let mut replaced = Vec::new();
         for edit in edits {
-            match (entries.find(edit.key), edit.value) {
+            let found = entries.find(edit.key);
+            if let Ok(at) = found {
+                replaced.extend(entries.reference(at));
+            }
+            match (found, edit.value) {
                 (Ok(at), Some(value)) => {
                     appended = false;
-                    entries.replace(at, value);
+                    entries.replace_stored(at, value);
                 }
                 (Err(at), Some(value)) => {
                     appended &= at == entries.len();
-                    entries.insert(at, edit.key, value);
+                    entries.insert_stored(at, edit.key, value);
                 }
                 (Ok(at), None) => entries.remove(at),
                 (Err(_), None) => {}
             }
         }
-        Self { entries, appended }
+        Self { entries, appended, replaced }
     }
 }
 
@@ -206,6 +240,8 @@ pub(crate) struct Rebuilt<'f> {
     new: Vec<(NewPage<'f>, Image)>,
     /// The pages whose right link will be flagged.
     unposted: Vec<PageId>,
+    /// References that are in none of them any more.
+    replaced: Vec<Reference>,
 }
 
 /// Builds the pages that `entries` need in the place of `page`.
@@ -229,10 +265,11 @@ pub(crate) fn rebuild<'f>(
     };
     let appending = edited.appended && !finite;
     let policy = if appending { Policy::Ascending } else { Policy::Balanced };
-    let mut parts = partition(&spec, &edited.entries.slices(), policy);
+    let mut parts = edited.entries.partition(&spec, policy);
+    let replaced = edited.replaced.clone();
     let old_link = (view.right(), view.unposted());
     if parts.len() > 1 && page.page() == tree.root {
-        return grow_root(pool, &spec, parts);
+        return grow_root(pool, &spec, parts, replaced);
     }
     let mut new = Vec::new();
     for _ in 1..parts.len() {
@@ -245,7 +282,7 @@ pub(crate) fn rebuild<'f>(
     let unposted = lefts.take(new.len() + usize::from(old_link.1)).collect();
     let mut images = parts.into_iter().map(|part| part.image);
     let own = images.next().expect("a page's entries make at least one page");
-    Ok(Rebuilt { own, new: new.into_iter().zip(images).collect(), unposted })
+    Ok(Rebuilt { own, new: new.into_iter().zip(images).collect(), unposted, replaced })
 }
 
 /// How densely fillers are spread over the leaves that take over `entries` from `page`, or from it
@@ -261,6 +298,7 @@ fn grow_root<'f>(
     pool: &'f Pool,
     spec: &PageSpec<'_>,
     mut parts: Vec<Part>,
+    replaced: Vec<Reference>,
 ) -> Result<Rebuilt<'f>, Blocked> {
     let mut new = Vec::new();
     let mut level = spec.level;
@@ -282,7 +320,7 @@ fn grow_root<'f>(
             if built.is_none() { partition(&spec, &entries, Policy::Balanced) } else { Vec::new() };
         new.extend(children.into_iter().zip(parts.into_iter().map(|part| part.image)));
         if let Some(own) = built {
-            return Ok(Rebuilt { own, new, unposted: Vec::new() });
+            return Ok(Rebuilt { own, new, unposted: Vec::new(), replaced });
         }
         parts = above;
     }

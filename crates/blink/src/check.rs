@@ -3,11 +3,13 @@
 use std::cmp::Ordering;
 
 use crate::layout::{
-    CHILD_LEN, FLAG_GAPS, FLAG_HIGH_INFINITE, FLAG_UNPOSTED, HEADER_LEN, KIND_FILLER, Lengths,
-    SLOT_LEN, WORD_COUNTS, WORD_GARBAGE, WORD_HIGH, WORD_IDENTITY, WORD_LOW, head_of, is_page_size,
-    max_key_len, max_record_len, slot_head, slot_kind, slot_offset, split_halves,
+    CHILD_LEN, FLAG_GAPS, FLAG_HIGH_INFINITE, FLAG_UNPOSTED, HEADER_LEN, KIND_FILLER, KIND_LIVE,
+    KIND_OVERFLOW, Lengths, SLOT_LEN, WORD_COUNTS, WORD_GARBAGE, WORD_HIGH, WORD_IDENTITY,
+    WORD_LOW, head_of, is_page_size, max_key_len, max_record_len, slot_head, slot_kind,
+    slot_offset, split_halves,
 };
 use crate::page::Page;
+use crate::stored::REFERENCE_LEN;
 use crate::words::{Words, common_prefix_len, load};
 
 /// Checks the structure of a page of `page_size` bytes that nobody is changing, and names every
@@ -112,7 +114,8 @@ impl<W: Words> Checker<'_, W> {
         for slot in (0..self.page.len()).rev() {
             let word = self.page.slot(slot);
             let kind = slot_kind(word);
-            self.fault_if(kind > KIND_FILLER, || format!("slot {slot} is of unknown kind {kind}"));
+            let known = [KIND_LIVE, KIND_FILLER, KIND_OVERFLOW].contains(&kind);
+            self.fault_if(!known, || format!("slot {slot} is of unknown kind {kind}"));
             if kind == KIND_FILLER {
                 self.fault_if(!leaf, || format!("slot {slot}: a filler in an inner page"));
                 self.fault_if(leaf && !gaps, || {
@@ -145,7 +148,8 @@ impl<W: Words> Checker<'_, W> {
         let fences_start = self.page.fences_start();
         let mut spans = Vec::with_capacity(count);
         for slot in self.page.live_slots() {
-            let at = slot_offset(self.page.slot(slot));
+            let word = self.page.slot(slot);
+            let at = slot_offset(word);
             let lengths = Lengths::decode(load(self.page.words, at));
             self.fault_if(at < heap_start || at + lengths.record() > fences_start, || {
                 format!("slot {slot}: record at {at} of {} bytes is outside", lengths.record())
@@ -154,6 +158,9 @@ impl<W: Words> Checker<'_, W> {
                 format!("slot {slot}: lengths are not in their shortest form")
             });
             self.limits(slot, lengths);
+            if slot_kind(word) == KIND_OVERFLOW {
+                self.reference(slot, lengths);
+            }
             spans.push((at, lengths.record(), slot));
         }
         spans.sort_unstable();
@@ -171,6 +178,15 @@ impl<W: Words> Checker<'_, W> {
                 "{used} bytes of records and {garbage} of garbage in a heap of {heap} with \
                  {fillers} fillers"
             )
+        });
+    }
+
+    fn reference(&mut self, slot: usize, lengths: Lengths) {
+        self.fault_if(!self.page.is_leaf(), || {
+            format!("slot {slot}: a reference to overflow pages in an inner page")
+        });
+        self.fault_if(lengths.value != REFERENCE_LEN, || {
+            format!("slot {slot}: a reference to overflow pages of {} bytes", lengths.value)
         });
     }
 

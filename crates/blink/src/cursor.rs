@@ -18,6 +18,7 @@ use crate::descend::{Target, Way};
 use crate::forest::{Forest, Step, TreeError, TreeRef};
 use crate::page::Page;
 use crate::scan::{Direction, From, backward_end, forward_start, target};
+use crate::stored::Kind;
 
 /// A search for the nearest entry, and, when it has ended, the entry.
 #[derive(Debug)]
@@ -30,6 +31,7 @@ pub struct Nearest {
     hint: bool,
     key: Vec<u8>,
     value: Vec<u8>,
+    kind: Kind,
 }
 
 impl Nearest {
@@ -43,6 +45,7 @@ impl Nearest {
             hint: false,
             key: Vec::new(),
             value: Vec::new(),
+            kind: Kind::Inline,
         }
     }
 
@@ -67,14 +70,30 @@ impl Nearest {
         self.hint = true;
     }
 
+    /// The tree that it looks in.
+    pub fn tree(&self) -> TreeRef {
+        self.tree
+    }
+
     /// The key that was found.
     pub fn key(&self) -> &[u8] {
         &self.key
     }
 
-    /// Its value.
+    /// Its value, or the reference to it.
     pub fn value(&self) -> &[u8] {
         &self.value
+    }
+
+    /// Which of the two it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Puts the value in the place of the reference to it.
+    pub fn set_value(&mut self, value: Vec<u8>) {
+        self.value = value;
+        self.kind = Kind::Inline;
     }
 }
 
@@ -98,7 +117,7 @@ impl Forest {
             search.way = Way::default();
         }
         loop {
-            let Nearest { tree, direction, from, way, key, value, .. } = search;
+            let Nearest { tree, direction, from, way, key, value, kind, .. } = search;
             if *direction == Direction::Backward
                 && matches!(from, From::Past(key) if key.is_empty())
             {
@@ -115,6 +134,7 @@ impl Forest {
                 if let Some(slot) = slot {
                     leaf.key_into(slot, key);
                     leaf.value_into(slot, value);
+                    *kind = leaf.kind(slot);
                     return Look::Found;
                 }
                 let goes_on = match direction {

@@ -13,6 +13,7 @@ use treering_pagefile::PageId;
 
 use crate::forest::{Forest, Step, TreeError, TreeRef};
 use crate::page::{Page, Position};
+use crate::stored::Kind;
 
 /// A page whose words are looked at optimistically.
 pub(crate) type Live<'w> = Page<&'w [AtomicU64]>;
@@ -145,8 +146,9 @@ impl Forest {
         Err(TreeError::Lost { tree: tree.id, root: tree.root })
     }
 
-    /// Looks a key up and appends its value to `value`, which is cleared first. `way` is where the
-    /// last look at this key ended.
+    /// Looks a key up: appends what stands under it to `value`, which is cleared first, and says
+    /// whether that is its value or a [`Reference`](crate::Reference) to it. `way` is where the last
+    /// look at this key ended.
     ///
     /// # Errors
     /// When the tree is damaged.
@@ -156,14 +158,12 @@ impl Forest {
         key: &[u8],
         way: &mut Way,
         value: &mut Vec<u8>,
-    ) -> Result<Step<bool>, TreeError> {
+    ) -> Result<Step<Option<Kind>>, TreeError> {
         let step = self.descend(tree, 0, Target::At(key), way, |leaf| {
             value.clear();
-            let found = leaf.search(key);
-            if let Ok(slot) = found {
-                leaf.value_into(slot, value);
-            }
-            found.is_ok()
+            let slot = leaf.search(key).ok()?;
+            leaf.value_into(slot, value);
+            Some(leaf.kind(slot))
         })?;
         Ok(match step {
             Step::Done((_, found)) => Step::Done(found),

@@ -15,9 +15,11 @@ use treering_pagefile::PageId;
 use crate::build::Image;
 use crate::layout::{
     CHILD_LEN, FLAG_UNPOSTED, FLAGS_SHIFT, Lengths, SLOT_LEN, WORD_COUNTS, WORD_GARBAGE,
-    WORD_IDENTITY, WORD_RIGHT, WORD_SLOTS, filler_word, halves, head_of, slot_head, slot_word,
+    WORD_IDENTITY, WORD_RIGHT, WORD_SLOTS, filler_word, halves, head_of, slot_head, slot_kind,
+    slot_word, with_kind,
 };
 use crate::page::{Page, Position, Record};
+use crate::stored::Kind;
 use crate::words::{Words, WordsMut, append, store};
 
 impl<W: Words> Page<W> {
@@ -143,6 +145,14 @@ impl<W: WordsMut> Page<W> {
         self.insert_or_compact(self.slot_for(&key), &key, value)
     }
 
+    /// Says how the value of a live slot is stored. Inserting and replacing make the slot one of an
+    /// ordinary value, or leave it what it was: whoever does either says afterwards what it is.
+    pub fn set_kind(&self, slot: usize, kind: Kind) {
+        debug_assert!(slot < self.len() && (self.is_leaf() || kind == Kind::Inline));
+        debug_assert!(!self.is_filler(slot));
+        self.set_slot(slot, with_kind(self.slot(slot), kind.code()));
+    }
+
     /// Moves the records together, so that all free bytes are contiguous, but for the fillers, which
     /// stay where they are.
     pub fn compact(&self) {
@@ -166,7 +176,8 @@ impl<W: WordsMut> Page<W> {
             append(old.words(), record.at, record.lengths.record(), &mut bytes);
             at -= bytes.len();
             store(self.words, at, &bytes);
-            let word = slot_word(slot_head(old.slot(old_slot)), at);
+            let old_word = old.slot(old_slot);
+            let word = with_kind(slot_word(slot_head(old_word), at), slot_kind(old_word));
             for filler in slot..slot + begun {
                 self.set_slot(filler, filler_word(word));
             }

@@ -3,7 +3,10 @@
 
 use std::ops::Range;
 
+use crate::build::{Image, PageSpec, build};
 use crate::page::Page;
+use crate::partition::{Part, Policy, partition};
+use crate::stored::{Kind, Reference, Stored};
 use crate::words::Words;
 
 /// Sorted entries, keys whole, in one buffer.
@@ -11,6 +14,8 @@ use crate::words::Words;
 pub struct Entries {
     bytes: Vec<u8>,
     spans: Vec<(Range<usize>, Range<usize>)>,
+    /// How the value of each entry is stored.
+    kinds: Vec<Kind>,
 }
 
 impl Entries {
@@ -24,12 +29,14 @@ impl Entries {
         let mut entries = Self::new();
         entries.bytes.reserve(page.page_size());
         entries.spans.reserve(page.len() + 1);
+        entries.kinds.reserve(page.len() + 1);
         for slot in page.live_slots() {
             let start = entries.bytes.len();
             page.key_into(slot, &mut entries.bytes);
             let middle = entries.bytes.len();
             page.value_into(slot, &mut entries.bytes);
             entries.spans.push((start..middle, middle..entries.bytes.len()));
+            entries.kinds.push(page.kind(slot));
         }
         entries
     }
@@ -40,6 +47,7 @@ impl Entries {
         self.bytes.extend_from_slice(&other.bytes);
         let moved = |span: &Range<usize>| span.start + start..span.end + start;
         self.spans.extend(other.spans.iter().map(|(key, value)| (moved(key), moved(value))));
+        self.kinds.extend_from_slice(&other.kinds);
     }
 
     /// How many bytes a key with its value takes on average; 0 if there is no entry.
@@ -76,24 +84,82 @@ impl Entries {
         self.spans.binary_search_by(|(span, _)| self.bytes[span.clone()].cmp(key))
     }
 
+    /// How the value at an index is stored.
+    pub fn kind(&self, index: usize) -> Kind {
+        self.kinds[index]
+    }
+
+    /// The reference at an index, if the value there is in overflow pages.
+    pub fn reference(&self, index: usize) -> Option<Reference> {
+        match self.kind(index) {
+            Kind::Inline => None,
+            Kind::Overflow => self.value(index).try_into().ok(),
+        }
+    }
+
     /// Puts an entry before the one at `index`.
     pub fn insert(&mut self, index: usize, key: &[u8], value: &[u8]) {
-        let spans = (self.keep(key), self.keep(value));
+        self.insert_stored(index, key, Stored::Inline(value));
+    }
+
+    /// As [`Entries::insert`], for a value that may be stored elsewhere.
+    pub fn insert_stored(&mut self, index: usize, key: &[u8], value: Stored<'_>) {
+        let spans = (self.keep(key), self.keep(value.bytes()));
         self.spans.insert(index, spans);
+        self.kinds.insert(index, value.kind());
     }
 
     /// Replaces the value at `index`.
     pub fn replace(&mut self, index: usize, value: &[u8]) {
-        let span = self.keep(value);
+        self.replace_stored(index, Stored::Inline(value));
+    }
+
+    /// As [`Entries::replace`], for a value that may be stored elsewhere.
+    pub fn replace_stored(&mut self, index: usize, value: Stored<'_>) {
+        let span = self.keep(value.bytes());
         self.spans[index].1 = span;
+        self.kinds[index] = value.kind();
     }
 
     /// Removes the entry at `index`.
     pub fn remove(&mut self, index: usize) {
         self.spans.remove(index);
+        self.kinds.remove(index);
     }
 
-    /// All entries as [`build`](fn@crate::build) and [`partition`](fn@crate::partition) take them.
+    /// Distributes the entries over pages, as [`partition`](fn@crate::partition) does, and says in
+    /// each slot how its value is stored. Without the latter, references would become values: pages
+    /// are built from entries by this method.
+    pub fn partition(&self, spec: &PageSpec<'_>, policy: Policy) -> Vec<Part> {
+        let mut parts = partition(spec, &self.slices(), policy);
+        self.mark(parts.iter_mut().map(|part| &mut part.image));
+        parts
+    }
+
+    /// One page with all entries, as [`build`](fn@crate::build) makes it and with the kinds as in
+    /// [`Entries::partition`]; `None` if they do not fit.
+    pub fn build(&self, spec: &PageSpec<'_>) -> Option<Image> {
+        let mut image = build(spec, &self.slices())?;
+        self.mark(std::iter::once(&mut image));
+        Some(image)
+    }
+
+    /// Says in the slots of pages, which have all entries in order, how values are stored.
+    fn mark<'i>(&self, images: impl Iterator<Item = &'i mut Image>) {
+        if self.kinds.iter().all(|kind| *kind == Kind::Inline) {
+            return;
+        }
+        let mut kinds = self.kinds.iter();
+        for image in images {
+            let page = image.edit();
+            for slot in page.live_slots() {
+                page.set_kind(slot, *kinds.next().expect("the pages have all entries, in order"));
+            }
+        }
+    }
+
+    /// All entries as [`build`](fn@crate::build) and [`partition`](fn@crate::partition) take them,
+    /// which does not tell how their values are stored.
     pub fn slices(&self) -> Vec<(&[u8], &[u8])> {
         let slice = |span: &Range<usize>| &self.bytes[span.clone()];
         self.spans.iter().map(|(key, value)| (slice(key), slice(value))).collect()

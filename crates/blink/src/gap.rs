@@ -21,7 +21,7 @@
 use std::ops::Range;
 
 use crate::layout::{
-    FLAG_GAPS, FLAGS_SHIFT, KIND_LIVE, SLOT_LEN, WORD_IDENTITY, filler_word, slot_kind,
+    FLAG_GAPS, FLAGS_SHIFT, KIND_FILLER, SLOT_LEN, WORD_IDENTITY, filler_word, slot_kind,
 };
 use crate::page::Page;
 use crate::words::{Words, WordsMut};
@@ -78,7 +78,7 @@ impl<W: Words> Page<W> {
     /// Whether a slot is a filler: what it leads to is the entry of the next live slot.
     #[inline]
     pub fn is_filler(&self, slot: usize) -> bool {
-        slot_kind(self.slot(slot)) != KIND_LIVE
+        slot_kind(self.slot(slot)) == KIND_FILLER
     }
 
     /// The first live slot from `slot` on.

@@ -88,8 +88,11 @@ pub(crate) const FLAG_GAPS: u8 = 4;
 
 /// Slot kind: an ordinary entry.
 pub(crate) const KIND_LIVE: u8 = 0;
-/// Slot kind: leads to the entry of the next live slot. Kinds above are reserved.
+/// Slot kind: leads to the entry of the next live slot.
 pub(crate) const KIND_FILLER: u8 = 1;
+/// Slot kind: an entry of a leaf whose value is a reference to overflow pages. Kinds above are
+/// reserved.
+pub(crate) const KIND_OVERFLOW: u8 = 2;
 
 /// The longest key, in bytes, that a tree with pages of `page_size` bytes takes.
 pub const fn max_key_len(page_size: usize) -> usize {
@@ -144,6 +147,12 @@ pub(crate) fn slot_head(word: u64) -> u32 {
 #[inline]
 pub(crate) fn slot_kind(word: u64) -> u8 {
     (word >> 24) as u8
+}
+
+/// The word of a slot with another kind.
+#[inline]
+pub(crate) fn with_kind(word: u64, kind: u8) -> u64 {
+    word & !(0xff << 24) | u64::from(kind) << 24
 }
 
 /// Two 32-bit fields as the halves of their word.

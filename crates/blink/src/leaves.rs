@@ -14,6 +14,7 @@ use crate::descend::{Live, Target, Way};
 use crate::forest::{Blocked, Forest, Step, TreeError, TreeRef};
 use crate::order::{look, pin};
 use crate::page::{Page, Position};
+use crate::stored::Kind;
 
 /// Leaves under their exclusive latches, in I11's order.
 pub struct Leaves<'f> {
@@ -162,15 +163,14 @@ impl<'f> Leaves<'f> {
         pin(pool, right)
     }
 
-    /// Looks up key number `index`, and appends its value to `value`.
-    pub fn get(&self, index: usize, key: &[u8], value: &mut Vec<u8>) -> bool {
+    /// Looks up key number `index`: appends what stands under it to `value`, and says whether that
+    /// is its value or a [`Reference`](crate::Reference) to it.
+    pub fn get(&self, index: usize, key: &[u8], value: &mut Vec<u8>) -> Option<Kind> {
         let (_, page) = &self.pages[self.of_key[index]];
         let view = Page::new(page.words());
-        let found = view.find(key);
-        if let Ok(slot) = found {
-            view.value_into(slot, value);
-        }
-        found.is_ok()
+        let slot = view.find(key).ok()?;
+        view.value_into(slot, value);
+        Some(view.kind(slot))
     }
 
     /// Whether key number `index` is there.

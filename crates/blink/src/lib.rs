@@ -34,6 +34,7 @@ mod page;
 mod partition;
 mod post;
 mod scan;
+mod stored;
 mod words;
 
 pub use apply::{Edit, Plan};
@@ -51,4 +52,5 @@ pub use page::{Page, Position};
 pub use partition::{Part, Policy, partition};
 pub use post::Epochs;
 pub use scan::{Chunk, Direction, From, Scan};
+pub use stored::{Kind, REFERENCE_LEN, Reference, Stored};
 pub use words::{Words, WordsMut, copy_page};

@@ -20,14 +20,15 @@ use treering_bufpool::{DoomedPage, ExclusivePage, Pool, Read};
 use treering_pagefile::{PageId, Room};
 
 use crate::apply::{Edit, Edited, Rebuilt, Reserved, gap_for, rebuild, record_room};
-use crate::build::{Image, PageSpec, build};
+use crate::build::{Image, PageSpec};
 use crate::descend::{Live, Target, Way};
 use crate::entries::Entries;
 use crate::forest::{Blocked, Forest, Step, TreeError, TreeRef};
 use crate::order::{latch_meant, pin};
 use crate::page::Page;
-use crate::partition::{Policy, partition};
+use crate::partition::Policy;
 use crate::post::Epochs;
+use crate::stored::Stored;
 
 /// What a look at a reported page says is to be done.
 enum Needed {
@@ -305,12 +306,12 @@ impl<'p> Latched<'p> {
         // A page that is full again at once would be split by the next insert.
         let spare = spec.page_size / SPARE_SHARE;
         let merged = (spec.encoded_len(&slices) + spare <= spec.page_size)
-            .then(|| build(&spec, &slices))
+            .then(|| entries.build(&spec))
             .flatten();
         let (mut left_image, borrowed) = match merged {
             Some(image) => (image, None),
             None => {
-                let mut parts = partition(&spec, &slices, Policy::Balanced);
+                let mut parts = entries.partition(&spec, Policy::Balanced);
                 // One: no sooner said than there is room. Three: fences are longer now.
                 if parts.len() != 2 || parts[1].low == middle {
                     return Ok(Merged::default());
@@ -387,7 +388,7 @@ fn plan_parent<'p>(
     }
     let mut edits = [
         Edit { index: 0, key: old, value: None },
-        Edit { index: 0, key: new, value: Some(&child) },
+        Edit { index: 0, key: new, value: Some(Stored::Inline(&child)) },
     ];
     edits.sort_by(|a, b| a.key.cmp(b.key));
     Ok(Parent::Rebuild(rebuild(pool, tree, parent, &Edited::new(parent, &edits))?))

@@ -19,8 +19,9 @@ use treering_pagefile::PageId;
 use crate::layout::{
     FLAG_HIGH_INFINITE, FLAG_UNPOSTED, FLAGS_SHIFT, HEADER_LEN, LEVEL_SHIFT, Lengths, SLOT_LEN,
     WORD_COUNTS, WORD_GARBAGE, WORD_HIGH, WORD_IDENTITY, WORD_LOW, WORD_RIGHT, WORD_SLOTS, head_of,
-    slot_head, slot_offset, split_halves,
+    slot_head, slot_kind, slot_offset, split_halves,
 };
+use crate::stored::{Kind, REFERENCE_LEN, Reference};
 use crate::words::{Words, append, compare, load};
 
 /// A page of the tree, over words that may be shared ([`Words`]).
@@ -263,6 +264,23 @@ impl<W: Words> Page<W> {
     pub fn value_into(&self, slot: usize, out: &mut Vec<u8>) {
         let record = self.record(slot);
         append(self.words, record.value_at, record.lengths.value, out);
+    }
+
+    /// How the value of a slot is stored.
+    #[inline]
+    pub fn kind(&self, slot: usize) -> Kind {
+        Kind::of_code(slot_kind(self.slot(slot)))
+    }
+
+    /// The reference of a slot whose value is in overflow pages; `None` if the slot is of another
+    /// kind, or its value no reference.
+    pub fn reference(&self, slot: usize) -> Option<Reference> {
+        if self.kind(slot) != Kind::Overflow {
+            return None;
+        }
+        let mut bytes = Vec::with_capacity(REFERENCE_LEN);
+        self.value_into(slot, &mut bytes);
+        bytes.try_into().ok()
     }
 
     /// Appends the low fence: the least key that the page may hold.

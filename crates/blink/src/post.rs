@@ -15,6 +15,7 @@ use crate::descend::{Live, Target, Way};
 use crate::forest::{Blocked, Forest, Step, TreeError, TreeRef};
 use crate::order::{latch_meant, pin};
 use crate::page::{Page, Position};
+use crate::stored::Stored;
 
 /// Lets changes of structure into an epoch; the log does.
 pub trait Epochs {
@@ -157,7 +158,7 @@ impl Forest {
             reserved.prepare(&parent_page, epoch, Room::Shrinking)?;
         }
         if !in_place {
-            let edit = Edit { index: 0, key: separator, value: Some(&child) };
+            let edit = Edit { index: 0, key: separator, value: Some(Stored::Inline(&child)) };
             rebuilt = Some(rebuild(pool, tree, &parent_page, &Edited::new(&parent_page, &[edit]))?);
         }
 

@@ -8,6 +8,7 @@ use crate::ahead::ReadAhead;
 use crate::descend::{Target, Way};
 use crate::forest::{Forest, Step, TreeError, TreeRef};
 use crate::page::Page;
+use crate::stored::Kind;
 use crate::words::{Words, copy_page};
 
 /// Where a scan goes on.
@@ -31,13 +32,15 @@ pub enum Direction {
 }
 
 /// Pairs that were in one leaf at one moment, in the order of the scan.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Chunk {
     /// The leaf as it was: copied optimistically first, and taken apart when the copy is known to be
     /// of one moment. (A torn page could name the same bytes again and again.)
     leaf: Vec<u64>,
     bytes: Vec<u8>,
     ends: Vec<(usize, usize)>,
+    /// The pairs, rising, whose value is a reference.
+    overflow: Vec<usize>,
 }
 
 impl Chunk {
@@ -58,6 +61,21 @@ impl Chunk {
         Some((&self.bytes[start..key_end], &self.bytes[key_end..end]))
     }
 
+    /// How the value of pair `index` is stored: what [`Chunk::get`] gives is the value itself or a
+    /// [`Reference`](crate::Reference) to it.
+    pub fn kind(&self, index: usize) -> Kind {
+        match self.overflow.binary_search(&index) {
+            Ok(_) => Kind::Overflow,
+            Err(_) => Kind::Inline,
+        }
+    }
+
+    /// The first pair from `index` on whose value is a reference.
+    pub fn next_overflow(&self, index: usize) -> Option<usize> {
+        let next = self.overflow.partition_point(|pair| *pair < index);
+        self.overflow.get(next).copied().filter(|pair| *pair < self.len())
+    }
+
     /// All pairs in order.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         (0..self.len()).filter_map(|index| self.get(index))
@@ -71,6 +89,7 @@ impl Chunk {
     fn clear(&mut self) {
         self.bytes.clear();
         self.ends.clear();
+        self.overflow.clear();
     }
 
     /// Takes the pairs of `slots` out of the leaf's copy.
@@ -80,6 +99,9 @@ impl Chunk {
             leaf.key_into(slot, &mut self.bytes);
             let key_end = self.bytes.len();
             leaf.value_into(slot, &mut self.bytes);
+            if leaf.kind(slot) == Kind::Overflow {
+                self.overflow.push(self.ends.len());
+            }
             self.ends.push((key_end, self.bytes.len()));
         }
     }

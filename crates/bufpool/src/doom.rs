@@ -10,8 +10,9 @@
 //!    are refusals that pass.
 //! 2. *Free*: the page file notes that the page is gone as of the epoch, and keeps its extent until
 //!    no checkpoint needs it; the word says free; the latch's version moves, which tells optimistic
-//!    readers; frame and id are anybody's. The id may be used again at once: what the checkpoint in
-//!    the making says of it has been recorded before.
+//!    readers; the frame is anybody's. The id may be used again when the epoch's checkpoint is durable:
+//!    the log behind the checkpoint before may give it to a large value, while that checkpoint's page
+//!    map gives it to this page (see `overflow`).
 
 use std::sync::atomic::Ordering;
 
@@ -74,7 +75,7 @@ impl DoomedPage<'_> {
         frame.set_extent(None);
         frame.warmth.store(COLD, Ordering::Relaxed);
         page.release_claimed();
-        pool.table.return_id(id);
+        pool.retire_id(id, epoch);
         lock(&pool.empty).push(index);
         pool.frame_freed();
     }

@@ -24,6 +24,8 @@
 //! | resident | on disk | the clock, which has claimed a clean frame with no pins |
 //! | resident | free | [`DoomedPage::free`], which has claimed the frame and holds its latch |
 //!
+//! Pages of values that are too large for a leaf never come into frames: see `overflow`.
+//!
 //! Pinning loads the word, increments the frame's pins and loads the word again. Claiming sets the
 //! pins from 0 to "claimed" first and changes the word then. So either the pinner sees the
 //! word changed, or the claimer sees the pin.
@@ -37,8 +39,10 @@ mod clock;
 mod doom;
 mod frame;
 mod guard;
+mod ids;
 mod load;
 mod memory;
+mod overflow;
 mod pool;
 mod table;
 mod writeback;
@@ -46,4 +50,5 @@ mod writeback;
 pub use doom::DoomedPage;
 pub use guard::{ExclusivePage, NewPage, OwnedPin, PinnedPage, Refusal, SharedPage};
 pub use load::Fetch;
+pub use overflow::{Copies, IdsKept, PageRun, ValueMaker, ValueRef, Written};
 pub use pool::{Pool, PoolOptions, PoolStats, Read};

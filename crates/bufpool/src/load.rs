@@ -335,7 +335,7 @@ impl LoadQueue {
             return Some(Arc::clone(load));
         }
         match pool.table.place(page) {
-            Place::Resident(_) | Place::Free => None,
+            Place::Resident(_) | Place::Free | Place::Overflow(_) => None,
             Place::Loading(_) => unreachable!("{page} is being loaded, but by nobody"),
             Place::Disk(_) => {
                 let load = Arc::new(Load { page, state: Mutex::default() });

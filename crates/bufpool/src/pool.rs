@@ -11,6 +11,7 @@ use crate::frame::Frame;
 use crate::guard::{OwnedPin, PinnedPage};
 use crate::load::LoadQueue;
 use crate::memory::FrameMemory;
+use crate::overflow::Values;
 use crate::table::{PageTable, Place};
 
 use std::sync::atomic::AtomicU64 as Word;
@@ -81,6 +82,8 @@ pub struct Pool {
     pub(crate) dirty: AtomicUsize,
     /// Write-backs in flight by the parity of their image's epoch: two epochs are open at most.
     pub(crate) writes_in_flight: [AtomicUsize; 2],
+    /// Values in overflow pages, as far as something is still to be done about them.
+    pub(crate) values: Values,
     pub(crate) stopping: AtomicBool,
     pub(crate) load_count: AtomicU64,
     pub(crate) write_count: AtomicU64,
@@ -107,7 +110,8 @@ impl Pool {
         let table = PageTable::new();
         let mut bound = 1;
         for entry in entries {
-            table.change(entry.page, Place::Free, Place::Disk(entry.extent));
+            let place = if entry.overflow { Place::Overflow } else { Place::Disk };
+            table.change(entry.page, Place::Free, place(entry.extent));
             table.set_stamp(entry.page, entry.stamp);
             bound = bound.max(entry.page.0 + 1);
         }
@@ -133,6 +137,7 @@ impl Pool {
             clean_wanted: Event::new(),
             dirty: AtomicUsize::new(0),
             writes_in_flight: [AtomicUsize::new(0), AtomicUsize::new(0)],
+            values: Values::default(),
             stopping: AtomicBool::new(false),
             load_count: AtomicU64::new(0),
             write_count: AtomicU64::new(0),
@@ -206,7 +211,11 @@ impl Pool {
     }
 
     fn not_resident<R>(place: Place) -> Read<R> {
-        if place == Place::Free { Read::Free } else { Read::Absent }
+        match place {
+            // Whoever takes a page of an overflow value for one of a tree has an old id.
+            Place::Free | Place::Overflow(_) => Read::Free,
+            _ => Read::Absent,
+        }
     }
 
     /// Pins a resident page for the rest of this poll.
@@ -274,7 +283,7 @@ impl Pool {
         loop {
             let place = self.table.place(page);
             let extent = match place {
-                Place::Disk(extent) => return Some(extent),
+                Place::Disk(extent) | Place::Overflow(extent) => return Some(extent),
                 Place::Resident(index) | Place::Loading(index) => {
                     self.frames[index as usize].extent()
                 }

@@ -5,6 +5,8 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use treering_pagefile::{Extent, PageId};
 
+use crate::ids::FreeIds;
+
 /// What a page's word says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -16,11 +18,15 @@ pub(crate) enum Place {
     Loading(u32),
     /// In a frame.
     Resident(u32),
+    /// On disk, and never in a frame: a page of an overflow value.
+    Overflow(Extent),
 }
 
 const DISK: u64 = 1;
 const LOADING: u64 = 2;
 const RESIDENT: u64 = 3;
+/// Beside [`DISK`]. No file is so long that an offset has this bit.
+const OVERFLOW: u64 = 1 << 63;
 
 impl Place {
     fn encode(self) -> u64 {
@@ -29,6 +35,7 @@ impl Place {
             Place::Disk(extent) => extent.pack() << 2 | DISK,
             Place::Loading(frame) => u64::from(frame) << 2 | LOADING,
             Place::Resident(frame) => u64::from(frame) << 2 | RESIDENT,
+            Place::Overflow(extent) => OVERFLOW | extent.pack() << 2 | DISK,
         }
     }
 
@@ -36,6 +43,9 @@ impl Place {
     fn decode(word: u64) -> Self {
         match word & 3 {
             0 => Place::Free,
+            DISK if word & OVERFLOW != 0 => {
+                Place::Overflow(Extent::unpack((word & !OVERFLOW) >> 2))
+            }
             DISK => Place::Disk(Extent::unpack(word >> 2)),
             LOADING => Place::Loading((word >> 2) as u32),
             _ => Place::Resident((word >> 2) as u32),
@@ -60,19 +70,12 @@ struct Chunk {
 /// Every page that exists, and where it is.
 pub(crate) struct PageTable {
     chunks: [OnceLock<Chunk>; CHUNKS],
-    /// All ids from here on are free.
-    next: AtomicU64,
-    /// Free ids below `next`.
-    free: Mutex<Vec<PageId>>,
+    free: Mutex<FreeIds>,
 }
 
 impl PageTable {
     pub(crate) fn new() -> Self {
-        Self {
-            chunks: std::array::from_fn(|_| OnceLock::new()),
-            next: AtomicU64::new(1),
-            free: Mutex::new(Vec::new()),
-        }
+        Self { chunks: std::array::from_fn(|_| OnceLock::new()), free: Mutex::new(FreeIds::new()) }
     }
 
     #[inline]
@@ -128,32 +131,50 @@ impl PageTable {
 
     /// A page id that is free.
     pub(crate) fn take_id(&self) -> PageId {
-        let reused = self.free_ids().pop();
-        let id = reused.unwrap_or_else(|| PageId(self.next.fetch_add(1, Ordering::Relaxed)));
+        self.take_ids(1)
+    }
+
+    /// The first of `count` free page ids in a row.
+    pub(crate) fn take_ids(&self, count: u64) -> PageId {
+        let id = PageId(self.free_ids().take(count));
         debug_assert_eq!(self.place(id), Place::Free, "{id} was handed out while in use");
         id
     }
 
+    /// Takes certain ids in a row; false if one of them is not free.
+    pub(crate) fn claim_ids(&self, first: PageId, count: u64) -> bool {
+        self.free_ids().claim(first.0, count)
+    }
+
     /// Gives back an id that names nothing.
     pub(crate) fn return_id(&self, page: PageId) {
-        self.free_ids().push(page);
+        self.return_ids(page, 1);
+    }
+
+    /// Gives back ids in a row, which name nothing.
+    pub(crate) fn return_ids(&self, first: PageId, count: u64) {
+        self.free_ids().give(first.0, count);
     }
 
     /// All ids in use are below this.
     pub(crate) fn bound(&self) -> u64 {
-        self.next.load(Ordering::Relaxed)
+        self.free_ids().bound()
     }
 
     /// After an open: ids without a place, below the greatest that has one, are free.
     pub(crate) fn set_bound(&self, bound: u64) {
-        self.next.store(bound.max(1), Ordering::Relaxed);
-        // Popped from the end, so the lowest come first.
-        let ids = (1..bound).rev().map(PageId);
-        let unused = ids.filter(|&id| self.place(id) == Place::Free).collect();
-        *self.free_ids() = unused;
+        let mut ids = FreeIds::new();
+        ids.take(bound.max(2) - 1);
+        let mut from = 1;
+        for id in (1..bound).filter(|&id| self.place(PageId(id)) != Place::Free) {
+            ids.give(from, id - from);
+            from = id + 1;
+        }
+        ids.give(from, bound.max(2) - from);
+        *self.free_ids() = ids;
     }
 
-    fn free_ids(&self) -> std::sync::MutexGuard<'_, Vec<PageId>> {
+    fn free_ids(&self) -> std::sync::MutexGuard<'_, FreeIds> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -180,7 +201,8 @@ mod tests {
         let table = PageTable::new();
         let extent = Extent { offset: 1 << 40, len: 1 << 24 };
         let (page, mut at) = (PageId(7000), Place::Free);
-        for next in [Place::Disk(extent), Place::Loading(9), Place::Resident(u32::MAX >> 2)] {
+        let places = [Place::Loading(9), Place::Resident(u32::MAX >> 2), Place::Overflow(extent)];
+        for next in std::iter::once(Place::Disk(extent)).chain(places) {
             assert!(!table.change(page, Place::Loading(1), next));
             assert!(table.change(page, at, next));
             assert_eq!(table.place(page), next);

@@ -317,7 +317,8 @@ impl Pool {
     }
 
     fn note_written(&self, frame: &Frame, write: WriteInFlight) {
-        let entry = MapEntry { page: write.page, extent: write.extent, stamp: write.stamp };
+        let WriteInFlight { page, extent, stamp, .. } = write;
+        let entry = MapEntry { page, extent, stamp, overflow: false };
         self.file.record_written(entry, write.epoch, frame.extent());
         self.table.set_stamp(write.page, write.stamp);
         frame.set_extent(Some(write.extent));
@@ -348,7 +349,7 @@ const WRITE_BATCH: usize = 32;
 const GRACE: Duration = Duration::from_millis(1);
 
 /// Lets other tasks go first, once.
-async fn yield_now() {
+pub(crate) async fn yield_now() {
     let mut yielded = false;
     std::future::poll_fn(|cx| {
         if std::mem::replace(&mut yielded, true) {

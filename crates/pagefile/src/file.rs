@@ -44,6 +44,9 @@ pub struct MapEntry {
     pub extent: Extent,
     /// What the image was sealed with.
     pub stamp: u32,
+    /// Whether it is a page of a value that is too large for a page, and not one of a tree. The page
+    /// file only keeps it.
+    pub overflow: bool,
 }
 
 /// How the bytes of the page file are used, in bytes. `used + free` is the file's length but for the
@@ -125,6 +128,12 @@ impl PageFile {
         self.stamps.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// So many stamps in a row, each as [`PageFile::next_stamp`] gives one: the first, from which
+    /// they go on with wrapping.
+    pub fn next_stamps(&self, count: u32) -> u32 {
+        self.stamps.fetch_add(count, Ordering::Relaxed)
+    }
+
     /// Reserves room for that many page images; all or nothing. `false`: the file has to grow, or a
     /// checkpoint has to release something, first. What the next checkpoints need is never given away.
     /// Growing changes leave a little to shrinking ones.
@@ -168,7 +177,7 @@ impl PageFile {
     /// If the checkpoint of `epoch` has begun, or the extent was not taken.
     pub fn record_written(&self, entry: MapEntry, epoch: u64, previous: Option<Extent>) {
         debug_assert_eq!(entry.extent.len as usize, self.page_size());
-        self.ledger().record_written(entry.page, entry.extent, entry.stamp, epoch, previous);
+        self.ledger().record_written(entry, epoch, previous);
     }
 
     /// Says that `page` is gone as of `epoch`. `previous` as in [`PageFile::record_written`]; `None`
@@ -178,6 +187,26 @@ impl PageFile {
     /// If the checkpoint of `epoch` has begun.
     pub fn record_freed(&self, page: PageId, epoch: u64, previous: Option<Extent>) {
         self.ledger().record_freed(page, epoch, previous);
+    }
+
+    /// As [`PageFile::record_freed`], for a page whose image the log behind the last checkpoint may
+    /// refer to: `extent`, where it lived, is free when the checkpoint of `epoch` is durable and
+    /// never before, even if it was written in the same epoch.
+    ///
+    /// # Panics
+    /// If the checkpoint of `epoch` has begun.
+    pub fn record_freed_later(&self, page: PageId, epoch: u64, extent: Extent) {
+        self.ledger().record_freed_later(page, epoch, extent);
+    }
+
+    /// Takes the `count` slots from byte `offset` on, without a reservation: a recovery takes those
+    /// that the log refers to before anything else can. Each is to be given to
+    /// [`PageFile::record_written`] in the end.
+    ///
+    /// False, and nothing is taken, if they are not all there and free: then the log and the page map
+    /// contradict one another.
+    pub fn claim_extents(&self, offset: u64, count: u32) -> bool {
+        self.ledger().claim(offset, count as usize)
     }
 
     /// Gives back an extent that was taken and will not be used; it is free at once.

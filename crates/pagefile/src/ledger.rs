@@ -6,7 +6,8 @@
 //! *free* → *reserved* (a count only) → *taken* (a slot, being written) → *recorded* (the newest image
 //! of its page in some epoch) → replaced by a later image → *free* again:
 //! * replaced within the same epoch: at once, since no checkpoint ever referred to it;
-//! * replaced in a later epoch e: when the checkpoint of e is durable in both superblocks, for until
+//! * freed while records of the log may refer to it ([`Ledger::record_freed_later`]), or
+//!   replaced in a later epoch e: when the checkpoint of e is durable in both superblocks, for until
 //!   then the checkpoint before it may be the one that opens. Until then it is *pending*.
 //!
 //! At most two epochs are open: the one whose checkpoint is being prepared and the current one. When
@@ -29,7 +30,8 @@
 
 use std::collections::HashMap;
 
-use crate::map::{Image, Kind, Layout, Line, Sizes};
+use crate::file::MapEntry;
+use crate::map::{Image, Kind, Layout, Line, Sizes, pack_extent, unpack_extent};
 use crate::page::{Extent, PageId};
 use crate::space::{Geometry, Run, SpaceMap};
 
@@ -85,7 +87,7 @@ struct OpenEpoch {
 
 #[derive(Clone, Copy)]
 enum Change {
-    Written { extent: Extent, stamp: u32 },
+    Written { extent: Extent, stamp: u32, overflow: bool },
     Freed,
 }
 
@@ -152,7 +154,7 @@ impl Ledger {
         }
         for line in image.lines() {
             let Line { page, extent, .. } = line;
-            let extent = Extent::unpack(extent);
+            let (extent, _) = unpack_extent(extent);
             let run = geometry.run_of(extent).filter(|run| run.len == 1).ok_or_else(|| {
                 format!("{page} has no proper extent: {} bytes at {}", extent.len, extent.offset)
             })?;
@@ -212,19 +214,13 @@ impl Ledger {
         self.free(extent);
     }
 
-    pub(crate) fn record_written(
-        &mut self,
-        page: PageId,
-        extent: Extent,
-        stamp: u32,
-        epoch: u64,
-        previous: Option<Extent>,
-    ) {
+    pub(crate) fn record_written(&mut self, entry: MapEntry, epoch: u64, previous: Option<Extent>) {
+        let MapEntry { page, extent, stamp, overflow } = entry;
         assert!(page != PageId::NONE, "page 0 is no page");
         self.settle_taken();
         let book = self.epoch(epoch);
         book.new_pages += usize::from(previous.is_none());
-        let change = book.delta.insert(page, Change::Written { extent, stamp });
+        let change = book.delta.insert(page, Change::Written { extent, stamp, overflow });
         self.replace(epoch, change, previous);
     }
 
@@ -232,6 +228,30 @@ impl Ledger {
         assert!(page != PageId::NONE, "page 0 is no page");
         let change = self.epoch(epoch).delta.insert(page, Change::Freed);
         self.replace(epoch, change, previous);
+    }
+
+    pub(crate) fn record_freed_later(&mut self, page: PageId, epoch: u64, extent: Extent) {
+        assert!(page != PageId::NONE, "page 0 is no page");
+        let book = self.epoch(epoch);
+        let change = book.delta.insert(page, Change::Freed);
+        debug_assert!(!matches!(change, Some(Change::Freed)), "{page} is freed once");
+        book.release.push(extent);
+    }
+
+    /// Takes the slots of `count` pages from `offset` on, if all of them are free.
+    pub(crate) fn claim(&mut self, offset: u64, count: usize) -> bool {
+        let len = self.geometry.page_size as u32;
+        let first = self.geometry.run_of(Extent { offset, len });
+        let Some(run) = first.map(|first| Run { start: first.start, len: count }) else {
+            return false;
+        };
+        let inside = run.start.checked_add(count).is_some_and(|end| end <= self.space.slots());
+        let claimed = inside && self.space.is_free(run);
+        if claimed {
+            self.space.set(run);
+            self.taken += count;
+        }
+        claimed
     }
 
     /// Closes all epochs up to `epoch`: returns their entries by rising page id, with the latest of
@@ -253,7 +273,9 @@ impl Ledger {
         let mut lines: Vec<Line> = lines
             .into_iter()
             .map(|(page, change)| match change {
-                Change::Written { extent, stamp } => Line { page, extent: extent.pack(), stamp },
+                Change::Written { extent, stamp, overflow } => {
+                    Line { page, extent: pack_extent(extent, overflow), stamp }
+                }
                 Change::Freed => Line { page, extent: 0, stamp: 0 },
             })
             .collect();

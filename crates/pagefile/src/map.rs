@@ -18,7 +18,7 @@
 //! | bytes | |
 //! |---|---|
 //! | 0..8 | page id |
-//! | 8..16 | extent, packed ([`Extent::pack`]); 0 in a delta: the page was freed |
+//! | 8..16 | extent, packed ([`Extent::pack`]), with bit 63 set if it is a page of an overflow value; 0 in a delta: the page was freed |
 //! | 16..20 | write stamp of the page's image; 0 for a freed page |
 //!
 //! A slot of a segment holds page size / 20 entries on average: a segment of n slots has room for n
@@ -64,7 +64,20 @@ const DELTA_SEGMENTS_MAX: usize = 1024;
 
 const DIRECTORY_MAGIC: [u8; 4] = *b"TDIR";
 
-/// One page's line in the map. `extent` is packed; 0 says that the page was freed.
+/// In a packed extent of a line: the page is one of an overflow value.
+const OVERFLOW: u64 = 1 << 63;
+
+/// The extent of a line.
+pub(crate) fn pack_extent(extent: Extent, overflow: bool) -> u64 {
+    extent.pack() | if overflow { OVERFLOW } else { 0 }
+}
+
+/// The inverse of [`pack_extent`].
+pub(crate) fn unpack_extent(packed: u64) -> (Extent, bool) {
+    (Extent::unpack(packed & !OVERFLOW), packed & OVERFLOW != 0)
+}
+
+/// One page's line in the map. `extent` is packed by [`pack_extent`]; 0 says that the page was freed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Line {
     pub(crate) page: PageId,

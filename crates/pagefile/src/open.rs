@@ -15,8 +15,7 @@ use crate::disk::{Disk, FileId, Lane, Op, sync_file, transfer};
 use crate::error::{FileError, FileErrorKind, Health};
 use crate::file::{MapEntry, PageFile};
 use crate::ledger::{Ledger, Room};
-use crate::map::{self, DirectoryRef, Layout, Segment};
-use crate::page::Extent;
+use crate::map::{self, DirectoryRef, Layout, Line, Segment};
 use crate::space::Geometry;
 use crate::superblock::{self, COPY_LEN, CheckpointInfo, Found, NAMES, OFFSETS, Superblock};
 
@@ -181,10 +180,9 @@ impl PageFile {
         }
 
         let lines = checkpointed.image.lines();
-        let entries = lines.map(|line| MapEntry {
-            page: line.page,
-            extent: Extent::unpack(line.extent),
-            stamp: line.stamp,
+        let entries = lines.map(|Line { page, extent, stamp }| {
+            let (extent, overflow) = map::unpack_extent(extent);
+            MapEntry { page, extent, stamp, overflow }
         });
         let entries = entries.collect();
         let id = place.file;

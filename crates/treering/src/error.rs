@@ -15,6 +15,8 @@ pub enum ErrorKind {
     KeyMissing,
     /// A condition: the key has another value. Nothing was changed.
     ValueDiffers,
+    /// A value that was read piece by piece has been overwritten or deleted meanwhile: begin again.
+    Replaced,
     /// Correct the input: a key, value, batch or name is too long, or a tree is another database's.
     InvalidInput,
     /// Correct the options or the path: no database there, another page size, or settings that do
@@ -119,6 +121,7 @@ impl From<Inner> for Error {
             Inner::Violated { .. } => ErrorKind::ValueDiffers,
             Inner::TreeDiffers { .. } => ErrorKind::TreeMismatch,
             Inner::Exhausted { .. } => ErrorKind::Exhausted,
+            Inner::Replaced => ErrorKind::Replaced,
             Inner::Closed => ErrorKind::Closed,
             Inner::Tree(_) => ErrorKind::Damaged,
             Inner::File(error) => file_kind(error.kind()),

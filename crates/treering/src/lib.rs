@@ -48,6 +48,7 @@ mod registry;
 mod tree;
 mod typed;
 mod value;
+mod value_stream;
 mod write;
 
 pub use batch::{Batch, Commit, CommitSequences};
@@ -75,6 +76,7 @@ pub use typed::{
     DecodeError, EncodeError, Key, TypedBatch, TypedRange, TypedTree, TypedWrite, Value, View,
 };
 pub use value::{KeyBytes, ValueBytes};
+pub use value_stream::{ValueReader, ValueWriter};
 pub use write::Write;
 
 /// The README's code is compiled with the tests.

@@ -8,13 +8,16 @@ use std::task::{Context, Poll, ready};
 
 use futures::future::BoxFuture;
 use futures::stream::Stream;
-use treering_blink::{Chunk as Leaf, Direction, From, Scan};
+use treering_blink::{Chunk as Leaf, Direction, From, Kind, Scan};
 use treering_txn::Error as Inner;
 
 use crate::error::Error;
 use crate::tree::Tree;
 use crate::value::{KeyBytes, ValueBytes};
 
+/// A pair that is not in a copy of a leaf.
+type Pair = (Vec<u8>, Vec<u8>);
+type Reading = BoxFuture<'static, Result<Option<Vec<u8>>, Inner>>;
 type Fetching = BoxFuture<'static, Result<(Scan, Leaf), Inner>>;
 
 /// Both ends of a range of keys.
@@ -101,6 +104,8 @@ pub struct Range {
     /// The pairs of `leaf` before this one have been returned.
     at: usize,
     fetching: Option<Fetching>,
+    /// The large value of the pair at `at`, on its way.
+    reading: Option<Reading>,
 }
 
 /// Some pairs, in the order of their range: what one leaf had of it.
@@ -108,12 +113,14 @@ pub struct Range {
 pub struct Chunk {
     leaf: Leaf,
     from: usize,
+    /// A pair with a large value, alone.
+    large: Option<Pair>,
 }
 
 impl Chunk {
     /// How many pairs there are.
     pub fn len(&self) -> usize {
-        self.leaf.len() - self.from
+        self.leaf.len() - self.from + usize::from(self.large.is_some())
     }
 
     /// Whether there is none.
@@ -123,7 +130,8 @@ impl Chunk {
 
     /// The pairs, key and value, without a copy.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.leaf.iter().skip(self.from)
+        let large = self.large.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
+        self.leaf.iter().skip(self.from).chain(large)
     }
 }
 
@@ -141,7 +149,16 @@ impl Range {
         if let Bound::Included(key) | Bound::Excluded(key) = last {
             scan = scan.until(key.clone());
         }
-        Self { tree, bounds, direction, scan, leaf: Leaf::default(), at: 0, fetching: None }
+        Self {
+            tree,
+            bounds,
+            direction,
+            scan,
+            leaf: Leaf::default(),
+            at: 0,
+            fetching: None,
+            reading: None,
+        }
     }
 
     /// The same range from its other end, in descending order; what was returned so far is
@@ -155,17 +172,46 @@ impl Range {
     }
 
     /// The pairs of the next leaf that has any; `None` at the end. The quick way through a range:
-    /// pairs are slices of one copy.
+    /// pairs are slices of one copy. A pair with a large value is a chunk of its own.
     ///
     /// # Errors
     /// As [`Tree::get`].
     pub async fn next_chunk(&mut self) -> Result<Option<Chunk>, Error> {
-        let more = poll_fn(|cx| self.poll_fill(cx)).await?;
-        Ok(more.then(|| {
-            let chunk = Chunk { leaf: std::mem::take(&mut self.leaf), from: self.at };
-            self.at = 0;
-            chunk
-        }))
+        while poll_fn(|cx| self.poll_fill(cx)).await? {
+            let from = self.at;
+            let Some(large) = self.leaf.next_overflow(from) else {
+                let leaf = std::mem::take(&mut self.leaf);
+                self.at = 0;
+                return Ok(Some(Chunk { leaf, from, large: None }));
+            };
+            if large > from {
+                let mut leaf = self.leaf.clone();
+                leaf.truncate(large);
+                self.at = large;
+                return Ok(Some(Chunk { leaf, from, large: None }));
+            }
+            let pair = poll_fn(|cx| self.poll_large(cx)).await?;
+            if pair.is_some() {
+                return Ok(Some(Chunk { leaf: Leaf::default(), from: 0, large: pair }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads the large value of the pair where the range stands, and goes past it; `None` if the key
+    /// has been deleted since its leaf was read.
+    fn poll_large(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Pair>, Error>> {
+        let Some((key, reference)) = self.leaf.get(self.at) else { return Poll::Ready(Ok(None)) };
+        let reading = self.reading.get_or_insert_with(|| {
+            let engine = Arc::clone(&self.tree.database().shared.engine);
+            let (tree, key, reference) = (self.tree.id(), key.to_vec(), reference.to_vec());
+            Box::pin(async move { engine.get_large(tree, &key, &reference).await })
+        });
+        let value = ready!(reading.as_mut().poll(cx));
+        let pair = value.map(|value| value.map(|value| (key.to_vec(), value)));
+        self.reading = None;
+        self.at += 1;
+        Poll::Ready(pair.map_err(Error::from))
     }
 
     /// Makes sure that there are pairs to return; false at the end.
@@ -243,20 +289,28 @@ impl Stream for Range {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        match ready!(this.poll_fill(cx)) {
-            Err(error) => {
-                this.scan.end();
-                this.leaf = Leaf::default();
-                Poll::Ready(Some(Err(error)))
+        let pair = loop {
+            match ready!(this.poll_fill(cx)) {
+                Err(error) => break Err(error),
+                Ok(false) => return Poll::Ready(None),
+                Ok(true) if this.leaf.kind(this.at) == Kind::Overflow => {
+                    if let Some(pair) = ready!(this.poll_large(cx)).transpose() {
+                        break pair;
+                    }
+                }
+                Ok(true) => {
+                    let pair = this.leaf.get(this.at);
+                    this.at += 1;
+                    if let Some((key, value)) = pair {
+                        break Ok((key.to_vec(), value.to_vec()));
+                    }
+                }
             }
-            Ok(false) => Poll::Ready(None),
-            Ok(true) => {
-                let pair = this.leaf.get(this.at).map(|(key, value)| {
-                    Ok((KeyBytes::from(key.to_vec()), ValueBytes::from(value.to_vec())))
-                });
-                this.at += 1;
-                Poll::Ready(pair)
-            }
+        };
+        if pair.is_err() {
+            this.scan.end();
+            this.leaf = Leaf::default();
         }
+        Poll::Ready(Some(pair.map(|(key, value)| (KeyBytes::from(key), ValueBytes::from(value)))))
     }
 }

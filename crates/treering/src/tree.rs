@@ -1,5 +1,6 @@
 //! One ordered map of a database.
 
+use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 use treering_blink::TreeRef;
@@ -11,10 +12,15 @@ use crate::error::Error;
 use crate::get::{Get, GetWith};
 use crate::range::{KeyRange, Range, bounds_of_prefix};
 use crate::value::ValueBytes;
+use crate::value_stream::{ValueReader, ValueWriter};
 use crate::write::Write;
 
 /// A named, ordered map from keys to values, both byte strings; keys are ordered bytewise, and the
-/// empty key is a key. A key has at most a quarter of a page, key and value together about half.
+/// empty key is a key. A key has at most a quarter of a page, a value at most 1 GiB.
+///
+/// A value that fits into about half of a page beside its key is kept in the page of its key. A longer
+/// one is *large*: it has pages of its own, written before the commit and read when it is asked for,
+/// past the cache.
 ///
 /// Clones are handles on the same tree. All operations may run at the same time.
 #[derive(Clone)]
@@ -88,8 +94,63 @@ impl Tree {
     ///
     /// # Errors
     /// As [`Tree::get`].
-    pub async fn contains<K: AsRef<[u8]> + Send + Unpin>(&self, key: K) -> Result<bool, Error> {
-        Ok(self.get_with(key, |_| ()).await?.is_some())
+    pub async fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool, Error> {
+        Ok(self.value_len(key).await?.is_some())
+    }
+
+    /// How many bytes the value of a key has; a large value is not read for that.
+    ///
+    /// # Errors
+    /// As [`Tree::get`].
+    pub async fn value_len(&self, key: impl AsRef<[u8]>) -> Result<Option<u64>, Error> {
+        let engine = Arc::clone(&self.db.shared.engine);
+        Ok(engine.value_len(self.tree, key.as_ref()).await?)
+    }
+
+    /// A part of a key's value: the bytes in `range`, as far as there are any. Of a large value only
+    /// the pages that hold them are read.
+    ///
+    /// # Errors
+    /// As [`Tree::get`].
+    pub async fn get_range(
+        &self,
+        key: impl AsRef<[u8]>,
+        range: impl RangeBounds<u64>,
+    ) -> Result<Option<ValueBytes>, Error> {
+        let start = match range.start_bound() {
+            Bound::Included(start) => *start,
+            Bound::Excluded(before) => before.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(last) => last.saturating_add(1),
+            Bound::Excluded(end) => *end,
+            Bound::Unbounded => u64::MAX,
+        };
+        let engine = Arc::clone(&self.db.shared.engine);
+        let part = engine.get_range(self.tree, key.as_ref(), start..end).await?;
+        Ok(part.map(ValueBytes::from))
+    }
+
+    /// A key's value as a stream of parts, for values that are not to be in memory as a whole; `None`
+    /// if the key is not there.
+    ///
+    /// # Errors
+    /// As [`Tree::get`].
+    pub async fn read_stream(&self, key: impl AsRef<[u8]>) -> Result<Option<ValueReader>, Error> {
+        let reader = self.db.shared.engine.read_stream(self.tree, key.as_ref()).await?;
+        Ok(reader.map(|reader| ValueReader::new(reader, self.db.clone())))
+    }
+
+    /// Begins to write a key's value in pieces, up to 1 GiB in all, of which only some are in memory at
+    /// a time. The value is the key's when [`ValueWriter::commit`] returns, and nothing is before.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::InvalidInput`] if the key is too long; [`crate::ErrorKind::Closed`],
+    /// [`crate::ErrorKind::Poisoned`].
+    pub fn write_stream(&self, key: impl AsRef<[u8]>) -> Result<ValueWriter, Error> {
+        let writer = self.db.shared.engine.write_stream(self.tree, key.as_ref())?;
+        Ok(ValueWriter::new(writer, self.db.clone()))
     }
 
     /// Gives a key a value, whatever was there.

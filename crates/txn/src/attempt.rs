@@ -6,15 +6,19 @@
 //! latches are released; parents are told of splits. Up to the append nothing has happened, and from
 //! there on nothing can fail.
 
-use treering_blink::{Blocked, Edit, Epochs, Leaves, Way};
+use std::sync::Arc;
+
+use treering_blink::{Blocked, Edit, Epochs, Kind, Leaves, REFERENCE_LEN, Reference, Stored, Way};
 use treering_bufpool::Refusal;
 use treering_pagefile::PageId;
 
 use crate::batch::{Batch, OpKind};
-use crate::body::{Entry, encode};
+use crate::body::{Entry, encode, encode_runs};
 use crate::engine::Engine;
 use crate::error::{Error, Violation};
+use crate::job::{Job, Known, Wanted};
 use crate::log::{AppendError, Applying, Log};
+use crate::replay_large::retire_values;
 
 /// What a batch came to.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +43,8 @@ pub(crate) enum Attempt {
         error: Error,
     },
     Absent(Vec<PageId>),
+    /// Large values that conditions or the outcome are about have to be read.
+    Unknown(Vec<Wanted>),
     /// Something moved in between.
     Moved,
     Refused(Refusal),
@@ -85,146 +91,236 @@ impl Epochs for Log {
 }
 
 impl Engine {
-    /// Tries to apply a batch, whose operations are taken in `order` (sorted by tree and key).
-    /// `ways` remembers how far it came.
-    pub(crate) fn attempt(&self, batch: &Batch, order: &[usize], ways: &mut Vec<Way>) -> Attempt {
-        match self.try_apply(batch, order, ways) {
+    /// Tries to apply a batch, whose operations are taken in the job's order (sorted by tree and
+    /// key). `ways` remembers how far it came.
+    pub(crate) fn attempt(&self, job: &mut Job, ways: &mut Vec<Way>) -> Attempt {
+        match self.try_apply(job, ways) {
             Ok(outcome) => Attempt::Applied(outcome),
             Err(attempt) => attempt,
         }
     }
 
-    fn try_apply(
-        &self,
-        batch: &Batch,
-        order: &[usize],
-        ways: &mut Vec<Way>,
-    ) -> Result<Outcome, Attempt> {
+    fn try_apply(&self, job: &mut Job, ways: &mut Vec<Way>) -> Result<Outcome, Attempt> {
         let _entered = self.enter().map_err(Attempt::Failed)?;
+        let Job { batch, order, written: values, known } = job;
         let keys = order.iter().map(|&index| {
             let op = batch.op(index);
             (op.tree, op.key)
         });
         let leaves = self.forest.latch_leaves(keys, ways, self.limits.batch_leaves);
         let leaves = leaves.map_err(|error| Attempt::Failed(error.into()))??;
-        let mut decided = Decided::default();
-        let decision = decided.decide(batch, order, &leaves);
-        let (edits, mut outcome) = match decision {
-            Ok(decision) => decision,
+        let mut decision = decide(batch, order, known, &leaves);
+        if !decision.unknown.is_empty() {
+            return Err(Attempt::Unknown(decision.unknown));
+        }
+        if let Some((_, error)) = decision.violated {
             // What was seen is no later than the last sequence, as every change of these leaves
             // drew its own before it let go of the latches that are held here.
-            Err(error) => {
-                return Err(Attempt::Violated { sequence: self.log.last_sequence(), error });
-            }
-        };
-        if edits.is_empty() {
-            outcome.sequence = self.log.last_sequence();
+            return Err(Attempt::Violated { sequence: self.log.last_sequence(), error });
+        }
+        if decision.changes.is_empty() {
+            decision.outcome.sequence = self.log.last_sequence();
+            let Decision { mut outcome, old_large, .. } = decision;
+            fill_old(&mut outcome, &old_large, known);
             return Ok(outcome);
         }
         let mut body = Vec::new();
-        for edit in &edits {
-            let (tree, key) = (batch.op(order[edit.index]).tree.id, edit.key);
-            match edit.value {
-                Some(value) => encode(Entry::Put { tree, key, value }, &mut body),
-                None => encode(Entry::Delete { tree, key }, &mut body),
+        let mut references = Vec::with_capacity(decision.changes.len());
+        for change in &decision.changes {
+            let op = batch.op(change.operation);
+            let (tree, key) = (op.tree.id, op.key);
+            let written = change.gives.then(|| values.get(&change.operation)).flatten();
+            let reference = written.map(|written| written.value().to_bytes());
+            match (written, &reference) {
+                (Some(written), Some(value)) => {
+                    let runs = &encode_runs(written.runs());
+                    encode(Entry::PutLarge { tree, key, value, runs }, &mut body);
+                }
+                _ if change.gives => encode(Entry::Put { tree, key, value: op.value }, &mut body),
+                _ => encode(Entry::Delete { tree, key }, &mut body),
             }
+            references.push(reference);
         }
+        let edits: Vec<Edit<'_>> = decision
+            .changes
+            .iter()
+            .zip(&references)
+            .map(|(change, reference)| {
+                let op = batch.op(change.operation);
+                let value = match reference {
+                    Some(reference) => Some(Stored::Overflow(reference)),
+                    None => change.gives.then_some(Stored::Inline(op.value)),
+                };
+                Edit { index: change.index, key: op.key, value }
+            })
+            .collect();
         let epoch = self.log.epoch();
         let plan = leaves.plan(epoch, &edits)?;
         let applying = self.log.try_append(epoch, &body)?;
+        let Decision { mut outcome, changes, old_large, .. } = decision;
         outcome.sequence = applying.sequence();
-        let split = plan.commit(epoch);
+        for change in changes.iter().filter(|change| change.gives) {
+            if let Some(written) = values.remove(&change.operation) {
+                self.pool().publish_value(written, epoch);
+            }
+        }
+        let retire = |references: &[_]| retire_values(self.pool(), references, epoch);
+        let split = plan.commit(epoch, retire);
         drop(applying);
         self.forest.post_now(|id| self.catalog.by_id(id), split, &*self.log);
+        fill_old(&mut outcome, &old_large, known);
         Ok(outcome)
     }
 }
 
-/// Room for values that are looked at while the batch is decided.
-#[derive(Default)]
-struct Decided {
-    value: Vec<u8>,
+/// What becomes of one key.
+struct Change {
+    /// The number of the key's first operation among those that the leaves were latched for.
+    index: usize,
+    /// The operation that decides.
+    operation: usize,
+    /// Whether it gives the key its value, or takes the key away.
+    gives: bool,
 }
 
-impl Decided {
-    /// Checks all conditions and finds what each key comes to.
-    fn decide<'b>(
-        &mut self,
-        batch: &'b Batch,
-        order: &[usize],
-        leaves: &Leaves<'_>,
-    ) -> Result<(Vec<Edit<'b>>, Outcome), Error> {
-        let mut outcome = Outcome { existed: vec![false; batch.len()], ..Outcome::default() };
-        if batch.keeps_old() {
-            outcome.old = vec![None; batch.len()];
-        }
-        let mut edits = Vec::with_capacity(order.len());
-        let mut violated: Option<(usize, Error)> = None;
-        let mut from = 0;
-        let same_key = |a: &usize, b: &usize| {
-            let (a, b) = (batch.op(*a), batch.op(*b));
-            a.tree == b.tree && a.key == b.key
-        };
-        for run in order.chunk_by(same_key) {
-            let key = batch.op(run[0]).key;
-            let was_there = leaves.contains(from, key);
-            // What the operations so far have made of the key: `None` while it is as it was.
-            let mut now: Option<Option<&'b [u8]>> = None;
-            for &index in run {
-                let op = batch.op(index);
-                let present = now.map_or(was_there, |value| value.is_some());
-                outcome.existed[index] = present;
-                if present && (batch.keeps_old() || op.kind.asks_for_value()) {
-                    self.value.clear();
-                    match now.flatten() {
-                        Some(value) => self.value.extend_from_slice(value),
-                        None => drop(leaves.get(from, key, &mut self.value)),
-                    }
-                    if batch.keeps_old() {
-                        outcome.old[index] = Some(self.value.clone());
-                    }
-                }
-                match violation(op.kind, present, op.value, &self.value) {
-                    // The first in the order of the batch is the one to name.
-                    Some(violation)
-                        if violated.as_ref().is_none_or(|(first, _)| index < *first) =>
-                    {
-                        let there = present.then(|| self.value.as_slice().into());
-                        let key = key.into();
-                        let error = Error::Violated { operation: index, key, violation, there };
-                        violated = Some((index, error));
-                    }
-                    Some(_) => {}
-                    None => match op.kind {
-                        OpKind::Put | OpKind::Insert | OpKind::InsertDup | OpKind::Update => {
-                            now = Some(Some(op.value));
+/// What a batch comes to.
+#[derive(Default)]
+struct Decision {
+    /// In the order of their keys.
+    changes: Vec<Change>,
+    outcome: Outcome,
+    /// Operations whose old value is a large one, which is known.
+    old_large: Vec<(usize, Reference)>,
+    /// The first operation, in the order of the batch, whose condition does not hold.
+    violated: Option<(usize, Error)>,
+    /// All large values that conditions or the outcome are about, if one of them is not known.
+    unknown: Vec<Wanted>,
+}
+
+/// What is under a key before one of the batch's operations.
+enum Before<'d> {
+    Value(&'d [u8]),
+    Large(Reference, &'d Vec<u8>),
+    /// A large value that is not known.
+    Unknown(Reference),
+}
+
+/// Checks all conditions and finds what each key comes to.
+fn decide(batch: &Batch, order: &[usize], known: &Known, leaves: &Leaves<'_>) -> Decision {
+    let mut decision = Decision::default();
+    decision.outcome.existed = vec![false; batch.len()];
+    if batch.keeps_old() {
+        decision.outcome.old = vec![None; batch.len()];
+    }
+    let (mut wanted, mut all_known) = (Vec::new(), true);
+    let mut room = Vec::new();
+    let mut from = 0;
+    let same_key = |a: &usize, b: &usize| {
+        let (a, b) = (batch.op(*a), batch.op(*b));
+        a.tree == b.tree && a.key == b.key
+    };
+    for run in order.chunk_by(same_key) {
+        let (tree, key) = (batch.op(run[0]).tree.id, batch.op(run[0]).key);
+        let was_there = leaves.contains(from, key);
+        // The operation that decided last, and whether it gave a value: `None` while the key is as
+        // it was.
+        let mut now: Option<(usize, bool)> = None;
+        for &index in run {
+            let op = batch.op(index);
+            let present = now.map_or(was_there, |(_, gives)| gives);
+            decision.outcome.existed[index] = present;
+            let mut there: Option<&[u8]> = None;
+            if present && (batch.keeps_old() || op.kind.asks_for_value()) {
+                let before = match now {
+                    Some((by, _)) => Before::Value(batch.op(by).value),
+                    None => before(known, leaves, from, key, &mut room),
+                };
+                match before {
+                    Before::Value(value) => {
+                        there = Some(value);
+                        if batch.keeps_old() {
+                            decision.outcome.old[index] = Some(value.to_vec());
                         }
-                        OpKind::Delete => now = Some(None),
-                        _ => {}
-                    },
+                    }
+                    Before::Large(reference, value) => {
+                        there = Some(value);
+                        wanted.push((tree, reference));
+                        if batch.keeps_old() {
+                            decision.old_large.push((index, reference));
+                        }
+                    }
+                    Before::Unknown(reference) => {
+                        wanted.push((tree, reference));
+                        all_known = false;
+                    }
                 }
             }
-            match now {
-                Some(Some(value)) => edits.push(Edit { index: from, key, value: Some(value) }),
-                Some(None) if was_there => edits.push(Edit { index: from, key, value: None }),
-                Some(None) | None => {}
+            match violation(op.kind, present, there == Some(op.value)) {
+                // The first in the order of the batch is the one to name.
+                Some(violation)
+                    if decision.violated.as_ref().is_none_or(|(first, _)| index < *first) =>
+                {
+                    let (key, there) = (key.into(), there.map(Arc::from));
+                    let error = Error::Violated { operation: index, key, violation, there };
+                    decision.violated = Some((index, error));
+                }
+                Some(_) => {}
+                None if op.kind.gives_value() => now = Some((index, true)),
+                None if op.kind == OpKind::Delete => now = Some((index, false)),
+                None => {}
             }
-            from += run.len();
         }
-        match violated {
-            Some((_, error)) => Err(error),
-            None => Ok((edits, outcome)),
+        if let Some((operation, gives)) = now
+            && (gives || was_there)
+        {
+            decision.changes.push(Change { index: from, operation, gives });
         }
+        from += run.len();
+    }
+    if !all_known {
+        decision.unknown = wanted;
+    }
+    decision
+}
+
+/// What a leaf has under a key that is there.
+fn before<'d>(
+    known: &'d Known,
+    leaves: &Leaves<'_>,
+    index: usize,
+    key: &[u8],
+    room: &'d mut Vec<u8>,
+) -> Before<'d> {
+    room.clear();
+    if leaves.get(index, key, room) != Some(Kind::Overflow) {
+        return Before::Value(room);
+    }
+    // Whatever is not as long as a reference is none, and reading it will say so.
+    let mut reference = [0; REFERENCE_LEN];
+    let len = room.len().min(REFERENCE_LEN);
+    reference[..len].copy_from_slice(&room[..len]);
+    match known.get(&reference) {
+        Some(value) => Before::Large(reference, value),
+        None => Before::Unknown(reference),
     }
 }
 
-fn violation(kind: OpKind, present: bool, value: &[u8], there: &[u8]) -> Option<Violation> {
+/// Puts old values that were large into the outcome.
+fn fill_old(outcome: &mut Outcome, old: &[(usize, Reference)], known: &mut Known) {
+    for (at, (index, reference)) in old.iter().enumerate() {
+        let again = old[at + 1..].iter().any(|(_, other)| other == reference);
+        outcome.old[*index] =
+            if again { known.get(reference).cloned() } else { known.take(reference) };
+    }
+}
+
+fn violation(kind: OpKind, present: bool, matches: bool) -> Option<Violation> {
     match kind {
         OpKind::Insert | OpKind::RequireAbsent if present => Some(Violation::KeyExists),
         OpKind::Update | OpKind::RequirePresent | OpKind::RequireValue if !present => {
             Some(Violation::KeyMissing)
         }
-        OpKind::RequireValue if value != there => Some(Violation::ValueDiffers),
+        OpKind::RequireValue if !matches => Some(Violation::ValueDiffers),
         _ => None,
     }
 }

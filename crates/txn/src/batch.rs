@@ -34,6 +34,11 @@ impl OpKind {
     pub(crate) fn asks_for_value(self) -> bool {
         matches!(self, OpKind::Insert | OpKind::RequireAbsent | OpKind::RequireValue)
     }
+
+    /// Whether it gives its key a value.
+    pub(crate) fn gives_value(self) -> bool {
+        matches!(self, OpKind::Put | OpKind::Insert | OpKind::InsertDup | OpKind::Update)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -107,6 +112,11 @@ impl Batch {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.ops.is_empty()
+    }
+
+    /// Bytes of all keys and values.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.len()
     }
 
     pub(crate) fn keeps_old(&self) -> bool {

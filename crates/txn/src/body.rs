@@ -9,20 +9,52 @@
 //! | delete | 2, tree u32, key length u32, key |
 //! | create tree | 3, tree u32, name length u32, options length u32, name, options |
 //! | rename tree | 4, tree u32, name length u32, the new name |
+//! | put large | 8, tree u32, key length u32, run count u32, key, reference, runs |
+//!
+//! A *put large* is a put of a value that is in overflow pages already when the record is appended. The
+//! reference is what the leaf gets (first page u64, length u64, version u64); each run of pages that
+//! lie one behind the other is offset in the page file u64, number of pages u32, stamp of the first u32.
+//! Replay writes none of these pages, so nothing may overwrite them as long as it may come to this
+//! record: see the header of `overflow` in the buffer pool.
+
+use treering_blink::{REFERENCE_LEN, Reference};
+use treering_bufpool::PageRun;
 
 /// One entry of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Entry<'b> {
-    Put { tree: u32, key: &'b [u8], value: &'b [u8] },
-    Delete { tree: u32, key: &'b [u8] },
-    CreateTree { tree: u32, name: &'b [u8], options: &'b [u8] },
-    RenameTree { tree: u32, name: &'b [u8] },
+    Put {
+        tree: u32,
+        key: &'b [u8],
+        value: &'b [u8],
+    },
+    Delete {
+        tree: u32,
+        key: &'b [u8],
+    },
+    CreateTree {
+        tree: u32,
+        name: &'b [u8],
+        options: &'b [u8],
+    },
+    RenameTree {
+        tree: u32,
+        name: &'b [u8],
+    },
+    /// The runs as [`encode_runs`] makes them.
+    PutLarge {
+        tree: u32,
+        key: &'b [u8],
+        value: &'b Reference,
+        runs: &'b [u8],
+    },
 }
 
 const PUT: u8 = 1;
 const DELETE: u8 = 2;
 const CREATE_TREE: u8 = 3;
 const RENAME_TREE: u8 = 4;
+const PUT_LARGE: u8 = 8;
 
 /// Bytes that an entry has beside keys, values and names, at most.
 pub(crate) const ENTRY_OVERHEAD: usize = 13;
@@ -59,7 +91,44 @@ pub(crate) fn encode(entry: Entry<'_>, out: &mut Vec<u8>) {
             out.extend_from_slice(&len(name));
             out.extend_from_slice(name);
         }
+        Entry::PutLarge { tree, key, value, runs } => {
+            out.push(PUT_LARGE);
+            out.extend_from_slice(&tree.to_le_bytes());
+            out.extend_from_slice(&len(key));
+            out.extend_from_slice(&((runs.len() / RUN_LEN) as u32).to_le_bytes());
+            out.extend_from_slice(key);
+            out.extend_from_slice(value);
+            out.extend_from_slice(runs);
+        }
     }
+}
+
+/// Bytes of a run.
+const RUN_LEN: usize = 16;
+
+/// Runs as a record has them.
+pub(crate) fn encode_runs(runs: &[PageRun]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(runs.len() * RUN_LEN);
+    for run in runs {
+        out.extend_from_slice(&run.offset.to_le_bytes());
+        out.extend_from_slice(&run.count.to_le_bytes());
+        out.extend_from_slice(&run.stamp.to_le_bytes());
+    }
+    out
+}
+
+/// The inverse of [`encode_runs`].
+pub(crate) fn decode_runs(bytes: &[u8]) -> Vec<PageRun> {
+    let (runs, _) = bytes.as_chunks::<RUN_LEN>();
+    let run = |bytes: &[u8; RUN_LEN]| {
+        let number = u128::from_le_bytes(*bytes);
+        PageRun {
+            offset: number as u64,
+            count: (number >> 64) as u32,
+            stamp: (number >> 96) as u32,
+        }
+    };
+    runs.iter().map(run).collect()
 }
 
 /// Decodes a record's body; `None` if it is not one (its checksum was right, so that is a bug or
@@ -83,6 +152,12 @@ pub(crate) fn decode(body: &[u8]) -> Option<Vec<Entry<'_>>> {
                 Entry::CreateTree { tree, name, options }
             }
             RENAME_TREE => Entry::RenameTree { tree, name: take(&mut rest, first)? },
+            PUT_LARGE => {
+                let runs = (number(&mut rest)? as usize).checked_mul(RUN_LEN)?;
+                let key = take(&mut rest, first)?;
+                let value = take(&mut rest, REFERENCE_LEN)?.try_into().ok()?;
+                Entry::PutLarge { tree, key, value, runs: take(&mut rest, runs)? }
+            }
             _ => return None,
         });
     }
@@ -106,7 +181,14 @@ mod tests {
 
     #[test]
     fn entries_survive_encoding_and_no_prefix_of_one_is_taken_for_one() {
+        let runs = [
+            PageRun { offset: 32 << 10, count: 7, stamp: u32::MAX },
+            PageRun { offset: 1 << 50, count: u32::MAX, stamp: 3 },
+        ];
+        let encoded = encode_runs(&runs);
+        assert_eq!(decode_runs(&encoded), runs);
         let entries = [
+            Entry::PutLarge { tree: 3, key: b"large", value: &[9; REFERENCE_LEN], runs: &encoded },
             Entry::Put { tree: 7, key: b"", value: b"v" },
             Entry::Delete { tree: u32::MAX, key: b"key" },
             Entry::CreateTree { tree: 1, name: b"users", options: b"xy" },
@@ -123,6 +205,6 @@ mod tests {
         for len in 0..body.len() {
             assert_eq!(decode(&body[..len]).is_some(), ends.contains(&len), "{len} bytes");
         }
-        assert_eq!(decode(&[9, 0, 0, 0, 0, 0, 0, 0, 0]), None);
+        assert_eq!(decode(&[99, 0, 0, 0, 0, 0, 0, 0, 0]), None);
     }
 }

@@ -3,6 +3,7 @@
 //! 1. *Flip*: under the log's mutex the epoch changes; everything up to the last sequence drawn is
 //!    the checkpoint, everything after it is not.
 //! 2. *Quiesce*: wait for the changes of the closed epoch that are just being made to pages.
+//!    The pages of large values that these changes brought or took are noted, or given up.
 //! 3. *Write* every page that is still dirty from the closed epoch, out of place. A writer of the
 //!    new epoch that meets such a page first captures its image before it changes it.
 //! 4. *Log*: the closed epoch's records are made durable, which also tells where the log goes on
@@ -102,6 +103,7 @@ impl Engine {
         let _exclusive = self.checkpoints.exclusive.lock().await;
         let flip = self.log.flip();
         self.log.quiesced(flip.closed_epoch).await;
+        self.pool().settle_values(flip.closed_epoch).await;
         self.pool().write_epoch(flip.closed_epoch).await?;
         let log = self.log.position_after(flip.last_sequence).await?;
         let info = CheckpointInfo {
@@ -111,6 +113,7 @@ impl Engine {
             log,
         };
         self.pool().file().checkpoint(info).await?;
+        self.pool().release_value_ids();
         self.checkpoints.note(log, flip.last_sequence);
         self.log.release_before(log);
         self.checkpoints.written.fetch_add(1, Ordering::Relaxed);

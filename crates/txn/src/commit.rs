@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use treering_blink::REFERENCE_LEN;
 use treering_bufpool::Refusal;
 
 use crate::attempt::{Attempt, Outcome};
@@ -9,6 +10,8 @@ use crate::batch::{Batch, OpKind};
 use crate::body::ENTRY_OVERHEAD;
 use crate::engine::{Durability, Engine};
 use crate::error::Error;
+use crate::job::Job;
+use crate::large::VALUE_MAX;
 use crate::records::{Rejected, Settled};
 
 /// Refusals after which a batch goes to the engine's workers.
@@ -36,10 +39,25 @@ impl Engine {
         self.check()?;
         self.check_sizes(&batch)?;
         let duplicates = batch.draw_sequences(|| self.next_unique())?;
-        let order = batch.order();
-        match self.gather_and_apply(batch, order).await {
-            Ok(mut outcome) => {
-                outcome.duplicates = duplicates;
+        let ops = (0..batch.len()).map(|index| batch.op(index));
+        let mut giving = ops.filter(|op| op.kind.gives_value());
+        let large = giving.any(|op| self.is_large(op.key, op.value));
+        let job = Job::new(batch);
+        let settled =
+            if large { self.apply_large(job).await } else { self.gather_and_apply(job).await };
+        let mut outcome = self.settle_outcome(settled, durability).await?;
+        outcome.duplicates = duplicates;
+        Ok(outcome)
+    }
+
+    /// Waits until what became of a batch is as durable as asked.
+    pub(crate) async fn settle_outcome(
+        &self,
+        settled: Settled,
+        durability: Durability,
+    ) -> Result<Outcome, Error> {
+        match settled {
+            Ok(outcome) => {
                 self.settle(outcome.sequence, durability).await?;
                 Ok(outcome)
             }
@@ -66,17 +84,18 @@ impl Engine {
         Ok(())
     }
 
-    async fn gather_and_apply(&self, batch: Batch, order: Vec<usize>) -> Settled {
+    async fn gather_and_apply(&self, mut job: Job) -> Settled {
         let (mut refusals, mut ways) = (0, Vec::new());
         for _ in 0..ROUNDS_MAX {
             let relief = self.pool().relief();
-            match self.attempt(&batch, &order, &mut ways) {
+            match self.attempt(&mut job, &mut ways) {
                 Attempt::Applied(outcome) => return Ok(outcome),
                 Attempt::Violated { sequence, error } => return Err(Rejected { error, sequence }),
                 Attempt::Failed(error) => return Err(error.into()),
                 Attempt::Absent(pages) => {
                     self.pool().fetch_many(&pages).await.map_err(Error::from)?;
                 }
+                Attempt::Unknown(values) => job.known.read(self, &values).await?,
                 Attempt::Moved => {}
                 lacking => {
                     refusals += 1;
@@ -94,7 +113,7 @@ impl Engine {
                 }
             }
         }
-        self.apply_as_record(batch, order).await
+        self.apply_as_record(job).await
     }
 
     /// Waits for room in the log, or for the engine's end.
@@ -110,7 +129,7 @@ impl Engine {
         let (mut body, mut bytes) = (0, 0);
         for index in 0..batch.len() {
             let op = batch.op(index);
-            let (key, record) = (op.key.len(), op.key.len() + op.value.len());
+            let (key, value) = (op.key.len(), op.value.len());
             if key > self.limits.max_key {
                 let (len, max) = (key, self.limits.max_key);
                 return Err(match op.kind {
@@ -118,9 +137,14 @@ impl Engine {
                     _ => Error::KeyTooLong { len, max },
                 });
             }
-            if record > self.limits.max_record {
-                return Err(Error::ValueTooLong { len: record, max: self.limits.max_record });
+            if value as u64 > VALUE_MAX {
+                return Err(Error::ValueTooLong { len: value, max: VALUE_MAX as usize });
             }
+            let record = match op.kind.gives_value() {
+                true if self.is_large(op.key, op.value) => key + REFERENCE_LEN,
+                true => key + value,
+                false => key,
+            };
             body += record + ENTRY_OVERHEAD;
             bytes += record;
         }

@@ -63,6 +63,7 @@ impl Engine {
             // What the last changes replaced is free after it.
             self.checkpoint().await?;
             compacted.moved += self.move_pages_beyond(file.least_len()).await?;
+            compacted.moved += self.move_values_beyond(file.least_len()).await?;
             self.checkpoint().await?;
             // The page map that the first of them wrote may have been in the way of the cut.
             self.checkpoint().await?;
@@ -111,6 +112,34 @@ impl Engine {
             for &page in pages {
                 moved += u64::from(self.move_page(page).await?);
             }
+        }
+        Ok(moved)
+    }
+
+    /// Moves pages of large values that live at or beyond byte `end` of the file. Returns how many.
+    async fn move_values_beyond(&self, end: u64) -> Result<u64, Error> {
+        let pool = self.pool();
+        let (mut moved, mut checkpointed) = (0, false);
+        for pages in pool.values_beyond(end).chunks(pool.copies_at_once()) {
+            self.check()?;
+            let copies = match pool.copy_values(pages).await? {
+                Some(copies) => copies,
+                // Not by growing: that is what this is against.
+                None if std::mem::replace(&mut checkpointed, true) => break,
+                None => {
+                    self.checkpoint().await?;
+                    let Some(copies) = pool.copy_values(pages).await? else { break };
+                    copies
+                }
+            };
+            moved += loop {
+                let epoch = self.log.epoch();
+                if let Some(entered) = self.log.try_enter(epoch) {
+                    let placed = pool.place_copies(copies, epoch);
+                    drop(entered);
+                    break placed;
+                }
+            };
         }
         Ok(moved)
     }

@@ -1,7 +1,7 @@
 //! Making a tree, and giving one another name: the root page and the entry in the catalog, in one
 //! step like any other change. Engine records do it, one at a time.
 
-use treering_blink::{Edit, Gap, PageSpec, TreeRef, Way, build};
+use treering_blink::{Edit, Gap, PageSpec, Reference, Stored, TreeRef, Way, build};
 use treering_bufpool::{NewPage, Refusal};
 use treering_pagefile::PageId;
 
@@ -109,7 +109,7 @@ impl Engine {
         if let Some(root) = root {
             root.publish(epoch);
         }
-        let split = plan.commit(epoch);
+        let split = plan.commit(epoch, nothing_replaced);
         drop(applying);
         self.forest.post_now(|id| self.catalog.by_id(id), split, &*self.log);
         Ok(sequence)
@@ -121,6 +121,11 @@ impl Engine {
         let tree = TreeRef { id, root: root.id() };
         Ok((root, tree))
     }
+}
+
+/// The catalog has no large values.
+pub(crate) fn nothing_replaced(references: &[Reference]) {
+    tracing::error!(count = references.len(), "the catalog had references to large values");
 }
 
 /// A key of the catalog and its value from now on.
@@ -149,7 +154,11 @@ pub(crate) fn as_edits(changes: &[Change]) -> Vec<Edit<'_>> {
     changes
         .iter()
         .enumerate()
-        .map(|(index, (key, value))| Edit { index, key, value: value.as_deref() })
+        .map(|(index, (key, value))| Edit {
+            index,
+            key,
+            value: value.as_deref().map(Stored::Inline),
+        })
         .collect()
 }
 

@@ -14,6 +14,7 @@ use treering_pagefile::{FileError, FileErrorKind, Health, Runtime, SpaceStats};
 use crate::catalog::Catalog;
 use crate::checkpoint::Checkpoints;
 use crate::error::Error;
+use crate::large::{LargeWrites, WRITERS};
 use crate::log::{Log, LogOptions, LogUsage};
 use crate::records::Records;
 use crate::unique::Unique;
@@ -103,6 +104,7 @@ pub struct Engine {
     pub(crate) catalog: Catalog,
     pub(crate) limits: Limits,
     pub(crate) records: Records,
+    pub(crate) large: LargeWrites,
     pub(crate) checkpoints: Checkpoints,
     /// Held while pages are merged, and by who needs pages to stay: engine tasks.
     pub(crate) merging: async_lock::Mutex<()>,
@@ -188,6 +190,7 @@ impl Engine {
             catalog: parts.catalog,
             limits,
             records: Records::default(),
+            large: LargeWrites::default(),
             checkpoints: Checkpoints::default(),
             merging: async_lock::Mutex::new(()),
             merges: AtomicU64::new(0),
@@ -213,6 +216,9 @@ impl Engine {
         engine.spawn(Arc::clone(&engine).run_merging());
         for _ in 0..limits.workers {
             engine.spawn(Arc::clone(&engine).run_records());
+        }
+        for _ in 0..WRITERS {
+            engine.spawn(Arc::clone(&engine).run_large());
         }
         engine
     }

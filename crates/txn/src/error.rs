@@ -54,16 +54,20 @@ pub enum Error {
         /// Bytes that are possible.
         max: usize,
     },
-    /// A key and its value together are longer than pages of this size can hold.
-    #[error(
-        "a key and value of {len} bytes together are too long: this database takes at most {max}"
-    )]
+    /// A value is longer than any may be.
+    #[error("a value of {len} bytes is too long: the longest has {max}")]
     ValueTooLong {
-        /// Bytes of both.
+        /// Bytes of the value.
         len: usize,
         /// Bytes that are possible.
         max: usize,
     },
+    /// A value that is read piece by piece was overwritten or deleted meanwhile.
+    #[error("the value was replaced while it was being read; begin again")]
+    Replaced,
+    /// A value that is written piece by piece cannot be committed.
+    #[error("the value cannot be written: {0}")]
+    Stream(&'static str),
     /// A batch that cannot be applied in one step.
     #[error("the batch is too large: {what}; commit it in smaller batches or enlarge the cache")]
     BatchTooLarge {

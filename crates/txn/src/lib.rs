@@ -24,16 +24,21 @@ mod create_tree;
 pub mod duplicates;
 mod engine;
 mod error;
+mod job;
+mod large;
 mod log;
 mod open;
 mod read;
 mod records;
 mod replay_catalog;
+mod replay_large;
 mod structure;
 mod tree_options;
 mod trees;
 mod unique;
+mod value_stream;
 mod verify;
+mod verify_large;
 
 pub use attempt::Outcome;
 pub use batch::{Batch, OpKind};
@@ -47,4 +52,5 @@ pub use log::{
 };
 pub use open::DEFAULT_PAGE_SIZE;
 pub use tree_options::{Gap, KeyType, TreeOptions};
+pub use value_stream::{ValueReader, ValueWriter};
 pub use verify::Report;

@@ -11,19 +11,20 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::channel::oneshot;
-use treering_blink::{Blocked, Edit, Epochs, Forest, Step, TreeRef, Way};
+use treering_blink::{Blocked, Edit, Epochs, Forest, Step, Stored, TreeRef, Way};
 use treering_bufpool::{Pool, PoolOptions, Refusal};
 use treering_pagefile::{
     CheckpointInfo, Disk, FileError, FileErrorKind, Health, PageFile, Presence, Room, Runtime,
 };
 
-use crate::body::{Entry, decode};
+use crate::body::Entry;
 use crate::catalog::{CATALOG, Catalog};
 use crate::create_tree::write_empty_root;
 use crate::engine::{Engine, EngineOptions, Parts, Recovery};
 use crate::error::Error;
 use crate::log::{KeptSegment, Log, LogReader, LogStart};
 use crate::replay_catalog::unknown_tree;
+use crate::replay_large::{adopt_value, claim_values, decode_record, retire_values};
 
 /// Bytes a page when a database is made and nothing is said.
 pub const DEFAULT_PAGE_SIZE: usize = 4096;
@@ -187,6 +188,7 @@ impl Opening {
         let forest = self.forest(opened.file, &opened.entries)?;
         let (catalog, epoch) = (Catalog::default(), checkpoint.epoch + 1);
         let mut replay = Replay { forest, catalog, epoch, posting };
+        claim_values(replay.forest.pool(), Arc::clone(&self.disk), checkpoint).await?;
         replay.load_catalog().await?;
         let (replayed, sequence, last_segment, segments) =
             replay.run(Arc::clone(&self.disk), checkpoint).await?;
@@ -388,18 +390,18 @@ impl Replay {
     async fn apply(&mut self, records: &[crate::log::Record]) -> Result<(), Error> {
         let mut entries = Vec::new();
         for record in records {
-            let decoded = decode(&record.body).ok_or_else(|| {
-                FileError::new(
-                    FileErrorKind::Damaged,
-                    format!("log record {} has a sound checksum but no meaning", record.sequence),
-                )
-            })?;
-            entries.extend(decoded);
+            entries.extend(decode_record(record)?);
         }
         self.read_ahead(&entries).await?;
         for entry in entries {
             match entry {
-                Entry::Put { tree, key, value } => self.edit(tree, key, Some(value)).await?,
+                Entry::Put { tree, key, value } => {
+                    self.edit(tree, key, Some(value.into())).await?;
+                }
+                Entry::PutLarge { tree, key, value, runs } => {
+                    adopt_value(self.forest.pool(), value, runs, self.epoch)?;
+                    self.edit(tree, key, Some(Stored::Overflow(value))).await?;
+                }
                 Entry::Delete { tree, key } => self.edit(tree, key, None).await?,
                 Entry::CreateTree { tree, name, options } => {
                     self.create_tree(tree, name, options).await?;
@@ -415,9 +417,9 @@ impl Replay {
         let pool = self.forest.pool();
         let at_once = pool.frame_count() / 4;
         let keys = entries.iter().filter_map(|entry| match *entry {
-            Entry::Put { tree, key, .. } | Entry::Delete { tree, key } => {
-                Some((self.catalog.by_id(tree)?, key))
-            }
+            Entry::Put { tree, key, .. }
+            | Entry::PutLarge { tree, key, .. }
+            | Entry::Delete { tree, key } => Some((self.catalog.by_id(tree)?, key)),
             Entry::CreateTree { .. } | Entry::RenameTree { .. } => None,
         });
         let keys: Vec<_> = keys.take(at_once).collect();
@@ -440,7 +442,7 @@ impl Replay {
         Ok(())
     }
 
-    async fn edit(&self, tree: u32, key: &[u8], value: Option<&[u8]>) -> Result<(), Error> {
+    async fn edit(&self, tree: u32, key: &[u8], value: Option<Stored<'_>>) -> Result<(), Error> {
         let tree = self.catalog.by_id(tree).ok_or_else(|| unknown_tree(tree))?;
         self.edit_all(tree, &[Edit { index: 0, key, value }]).await
     }
@@ -479,7 +481,9 @@ impl Replay {
             Ok(plan) => plan,
             Err(blocked) => return Ok(Err(blocked)),
         };
-        let split = plan.commit(self.epoch);
+        let pool = self.forest.pool();
+        let retire = |references: &[_]| retire_values(pool, references, self.epoch);
+        let split = plan.commit(self.epoch, retire);
         match self.posting {
             Posting::Now => {
                 self.forest.post_now(|id| self.catalog.by_id(id), split, &OneEpoch(self.epoch));

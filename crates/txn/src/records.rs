@@ -18,9 +18,9 @@ use treering_bufpool::{OwnedPin, Refusal};
 use treering_pagefile::PageId;
 
 use crate::attempt::{Attempt, Outcome};
-use crate::batch::Batch;
 use crate::engine::Engine;
 use crate::error::Error;
+use crate::job::Job;
 use crate::tree_options::TreeOptions;
 
 /// What an operation came to in the engine's hands.
@@ -40,8 +40,7 @@ impl From<Error> for Rejected {
 
 enum Record {
     Apply {
-        batch: Batch,
-        order: Vec<usize>,
+        job: Job,
         done: oneshot::Sender<Settled>,
     },
     CreateTree {
@@ -115,10 +114,16 @@ impl Records {
 
 impl Engine {
     /// Hands a batch to the engine's workers and waits for its outcome.
-    pub(crate) async fn apply_as_record(&self, batch: Batch, order: Vec<usize>) -> Settled {
+    pub(crate) async fn apply_as_record(&self, job: Job) -> Settled {
         let (done, outcome) = oneshot::channel();
-        self.records.add(self, Record::Apply { batch, order, done }).await?;
+        self.records.add(self, Record::Apply { job, done }).await?;
         outcome.await.unwrap_or_else(|_| Err(self.ended().into()))
+    }
+
+    /// Hands a batch to the workers for somebody else, who is told.
+    pub(crate) async fn hand_over(&self, job: Job, done: oneshot::Sender<Settled>) {
+        // If the engine has ended, dropping the record says so.
+        let _ = self.records.add(self, Record::Apply { job, done }).await;
     }
 
     /// Has the engine's workers make a tree, if there is none of that name.
@@ -141,7 +146,7 @@ impl Engine {
     }
 
     /// Why a record was dropped.
-    fn ended(&self) -> Error {
+    pub(crate) fn ended(&self) -> Error {
         self.check().err().unwrap_or(Error::Closed)
     }
 
@@ -155,8 +160,8 @@ impl Engine {
                 break;
             }
             match self.records.take() {
-                Some(Record::Apply { batch, order, done }) => {
-                    let settled = self.see_through(&batch, &order).await;
+                Some(Record::Apply { mut job, done }) => {
+                    let settled = self.see_through(&mut job).await;
                     // The future may be gone: the write stands all the same.
                     let _ = done.send(settled);
                 }
@@ -180,14 +185,15 @@ impl Engine {
     }
 
     /// Tries until the batch is applied or fails, waiting for whatever is lacking.
-    async fn see_through(&self, batch: &Batch, order: &[usize]) -> Settled {
+    async fn see_through(&self, job: &mut Job) -> Settled {
         let mut waiting = Waiting::new(self);
         loop {
             waiting.listen();
-            match self.attempt(batch, order, &mut waiting.ways) {
+            match self.attempt(job, &mut waiting.ways) {
                 Attempt::Applied(outcome) => return Ok(outcome),
                 Attempt::Violated { sequence, error } => return Err(Rejected { error, sequence }),
                 Attempt::Failed(error) => return Err(error.into()),
+                Attempt::Unknown(values) => job.known.read(self, &values).await?,
                 lacking => waiting.wait(lacking).await?,
             }
         }
@@ -230,7 +236,10 @@ impl<'e> Waiting<'e> {
             }
             Attempt::NoRoom => self.engine.room_or_end().await,
             Attempt::Moved => {}
-            Attempt::Applied(_) | Attempt::Violated { .. } | Attempt::Failed(_) => {}
+            Attempt::Applied(_)
+            | Attempt::Violated { .. }
+            | Attempt::Unknown(_)
+            | Attempt::Failed(_) => {}
         }
         Ok(())
     }

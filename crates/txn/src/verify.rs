@@ -22,6 +22,7 @@ use crate::catalog::CATALOG;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::log::LogReader;
+use crate::verify_large::large_values;
 
 /// What [`Engine::verify`] found.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +34,8 @@ pub struct Report {
     pub pages: u64,
     /// Keys in all trees, without the catalog.
     pub keys: u64,
+    /// Keys among them whose values are in pages of their own, which are counted as pages, too.
+    pub large_values: u64,
     /// Levels of the highest tree.
     pub height: u8,
     /// Log records behind the last checkpoint that were read back.
@@ -64,10 +67,10 @@ impl Engine {
     }
 }
 
-struct Verifier<'e> {
-    engine: &'e Engine,
-    report: Report,
-    reached: HashSet<PageId>,
+pub(crate) struct Verifier<'e> {
+    pub(crate) engine: &'e Engine,
+    pub(crate) report: Report,
+    pub(crate) reached: HashSet<PageId>,
 }
 
 /// A page of one level, as its parents named it: by its id, with its separator.
@@ -81,7 +84,12 @@ impl<'e> Verifier<'e> {
     async fn run(mut self) -> Result<Report, Error> {
         // Splits do not disturb the walk, merges would.
         let _no_merge = self.engine.merging.lock().await;
-        let existing = self.engine.pool().pages();
+        let _ids_kept = self.engine.pool().keep_ids();
+        // Before and after, so that no value is seen as pages but not as one that no leaf has yet.
+        let pool = self.engine.pool();
+        let mut unattached = pool.unattached_values();
+        let existing = pool.pages();
+        unattached.extend(pool.unattached_values());
         let trees = self.engine.trees();
         self.report.trees = trees.len();
         self.check_tree("the catalog", CATALOG).await?;
@@ -90,22 +98,21 @@ impl<'e> Verifier<'e> {
             let name = format!("tree {:?}", String::from_utf8_lossy(&info.name));
             self.check_tree(&name, info.tree).await?;
         }
-        self.check_reached(&existing);
+        self.check_reached(&existing, &unattached);
         self.check_space();
         self.check_log().await?;
         Ok(self.report)
     }
 
-    fn problem(&mut self, what: String) {
+    pub(crate) fn problem(&mut self, what: String) {
         if self.report.problems.len() < PROBLEMS_MAX {
             self.report.problems.push(what);
         }
     }
 
-    /// Every page that exists is in a tree. Where the trees are damaged, they are not to blame.
-    fn check_reached(&mut self, existing: &[PageId]) {
-        let lost: Vec<_> =
-            existing.iter().filter(|page| !self.reached.contains(page)).copied().collect();
+    /// Every page that exists is in a tree, or of a value. Where the trees are damaged, they are not to blame.
+    fn check_reached(&mut self, existing: &[PageId], unattached: &[(PageId, u64)]) {
+        let lost = self.lost(existing, unattached);
         match lost.len() {
             0 => {}
             count if !self.report.problems.is_empty() => self.problem(format!(
@@ -208,6 +215,9 @@ impl<'e> Verifier<'e> {
             }
             if level == 0 {
                 self.report.keys += page.live_len() as u64;
+                for large in large_values(&page) {
+                    self.check_value(&place, tree, large).await?;
+                }
             } else {
                 for slot in 0..page.len() {
                     let mut separator = Vec::new();
@@ -284,12 +294,13 @@ impl<'e> Verifier<'e> {
     fn check_space(&mut self) {
         let pool = self.engine.pool();
         for _ in 0..3 {
-            let before = pool.stats();
+            let (before, settling) = (pool.stats(), pool.settlings());
             let extents = pool.extents();
             let faults = pool.file().check_space(extents.into_iter());
             let after = pool.stats();
             let quiet = before.writes_in_flight == 0 && after.writes_in_flight == 0;
-            if quiet && before.writes == after.writes {
+            let settled = settling == pool.settlings() && settling.is_multiple_of(2);
+            if quiet && settled && before.writes == after.writes {
                 self.report.space_checked = true;
                 for fault in faults {
                     self.problem(format!("space map: {fault}"));

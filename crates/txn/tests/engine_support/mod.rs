@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use treering_blink::{Chunk, Direction, From, Scan, TreeRef};
+use treering_blink::{Chunk, Direction, From, Kind, Scan, TreeRef};
 use treering_pagefile::Disk;
 use treering_pagefile::sim::{Patience, Sim};
 use treering_txn::{Batch, Engine, EngineOptions, Error, LogOptions, OpKind, Violation};
@@ -184,6 +184,19 @@ pub fn key(rng: &mut Rng) -> Vec<u8> {
     }
 }
 
+/// A value that does not fit into a page: up to a hundred pages of it.
+pub fn large_value(rng: &mut Rng) -> Vec<u8> {
+    let len = match rng.below(4) {
+        0 => MAX_RECORD + 1 + rng.below(PAGE),
+        1 => (1 + rng.below(20)) * (PAGE - 32) + rng.below(3) - 1,
+        _ => MAX_RECORD + 1 + rng.below(100 * (PAGE - 32) - MAX_RECORD),
+    };
+    let len = len.max(MAX_RECORD + 1);
+    let mut bytes: Vec<u8> = (0..len.div_ceil(8)).flat_map(|_| rng.next().to_le_bytes()).collect();
+    bytes.truncate(len);
+    bytes
+}
+
 /// A value that fits beside the key.
 pub fn value(rng: &mut Rng, key: &[u8]) -> Vec<u8> {
     let room = MAX_RECORD - key.len();
@@ -232,7 +245,14 @@ pub async fn scan_all(
     let mut chunk = Chunk::default();
     while scan.next().is_some() {
         (scan, chunk) = Arc::clone(engine).scan(scan, chunk).await?;
-        pairs.extend(chunk.iter().map(|(key, value)| (key.to_vec(), value.to_vec())));
+        for (index, (key, value)) in chunk.iter().enumerate() {
+            let value = match chunk.kind(index) {
+                Kind::Inline => Some(value.to_vec()),
+                Kind::Overflow => Arc::clone(engine).get_large(tree, key, value).await?,
+            };
+            // Otherwise somebody has just deleted it.
+            pairs.extend(value.map(|value| (key.to_vec(), value)));
+        }
     }
     Ok(pairs)
 }

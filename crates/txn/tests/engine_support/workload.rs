@@ -8,7 +8,7 @@ use treering_pagefile::sim::Sim;
 use treering_txn::{Durability, Engine, Error, LogOptions};
 
 use super::journal::Journal;
-use super::{Model, Op, Rng, contents, key, op, open, options, small_log, value};
+use super::{Model, Op, Rng, contents, key, large_value, op, open, options, small_log, value};
 
 /// The trees of the load; the last one is made when half of it is done.
 pub const NAMES: [&str; 3] = ["users", "orders", "late"];
@@ -30,6 +30,8 @@ pub struct Load {
     pub all_durable: bool,
     /// Whether values are as long as they may be, for many splits.
     pub bulky: bool,
+    /// How many values in a hundred do not fit into a page.
+    pub large: usize,
     pub close: bool,
 }
 
@@ -45,6 +47,7 @@ impl Load {
             checkpoint_every: 0,
             all_durable: false,
             bulky: false,
+            large: 0,
             close: true,
         }
     }
@@ -139,6 +142,7 @@ impl Load {
     fn ops(&self, rng: &mut Rng, trees: usize) -> Vec<Op> {
         let nothing: Model = vec![Default::default(); trees];
         let count = 1 + rng.below(self.batch_max);
+        let mut rng_large = Rng::new(if self.large > 0 { rng.next() } else { 0 });
         (0..count)
             .map(|_| match self.bulky {
                 true => {
@@ -148,6 +152,12 @@ impl Load {
                     Op::put(rng.below(trees), &key, &value)
                 }
                 false => op(rng, trees, &nothing),
+            })
+            .map(|mut op| {
+                if self.large > 0 && rng_large.chance(self.large) {
+                    op.value = large_value(&mut rng_large);
+                }
+                op
             })
             .collect()
     }

@@ -1,0 +1,79 @@
+//! Replaying large values: their pages are on disk already, and must still be there when their record's
+//! turn comes.
+//!
+//! Replay writes pages back as it goes, to any extent that the page map leaves free; and it makes
+//! pages, under any id that is free. So before anything is applied the log is read once from end to
+//! end, and the extents and ids of all values that it publishes are taken. Those of one value are not
+//! those of another: neither is used again before the checkpoint after the value has gone, and behind
+//! that checkpoint the log does not name it any more.
+
+use std::sync::Arc;
+
+use treering_blink::Reference;
+use treering_bufpool::{Pool, ValueRef};
+use treering_pagefile::{CheckpointInfo, Disk, FileError, FileErrorKind};
+
+use crate::body::{Entry, decode, decode_runs};
+use crate::error::Error;
+use crate::log::{LogReader, Record};
+
+/// Takes what the values of the log behind a checkpoint lie in.
+pub(crate) async fn claim_values(
+    pool: &Pool,
+    disk: Arc<dyn Disk>,
+    checkpoint: CheckpointInfo,
+) -> Result<(), Error> {
+    let CheckpointInfo { incarnation, log, sequence, .. } = checkpoint;
+    let mut reader = LogReader::open(disk, incarnation, log, sequence).await?;
+    while let Some(record) = reader.next().await? {
+        for entry in decode_record(&record)? {
+            if let Entry::PutLarge { value, runs, .. } = entry
+                && !pool.claim_value(value_of(value)?, &decode_runs(runs))
+            {
+                return Err(damaged(format!(
+                    "log record {} has a large value whose pages belong to another",
+                    record.sequence
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes the pages of a value known as of `epoch`, before its leaf gets the reference.
+pub(crate) fn adopt_value(
+    pool: &Pool,
+    value: &Reference,
+    runs: &[u8],
+    epoch: u64,
+) -> Result<(), Error> {
+    pool.adopt_value(value_of(value)?, decode_runs(runs), epoch);
+    Ok(())
+}
+
+/// The leaves have these references no more.
+pub(crate) fn retire_values(pool: &Pool, references: &[Reference], epoch: u64) {
+    for reference in references {
+        match ValueRef::from_bytes(reference) {
+            Some(value) => pool.retire_value(value, epoch),
+            None => tracing::error!("a leaf had a reference to a large value that is none"),
+        }
+    }
+}
+
+/// The entries of a record.
+pub(crate) fn decode_record(record: &Record) -> Result<Vec<Entry<'_>>, Error> {
+    decode(&record.body).ok_or_else(|| {
+        let sequence = record.sequence;
+        damaged(format!("log record {sequence} has a sound checksum but no meaning"))
+    })
+}
+
+fn value_of(reference: &Reference) -> Result<ValueRef, Error> {
+    let value = ValueRef::from_bytes(reference);
+    value.ok_or_else(|| damaged("the log has a reference to a large value that is none".into()))
+}
+
+fn damaged(what: String) -> Error {
+    Error::File(FileError::new(FileErrorKind::Damaged, what))
+}
