@@ -90,12 +90,24 @@ impl<'f> Leaves<'f> {
     /// # Errors
     /// A resource is lacking just now; the leaves are released.
     pub fn plan<'e>(self, epoch: u64, edits: &[Edit<'e>]) -> Result<Plan<'f, 'e>, Blocked> {
+        // Deletes work on a full disk, too (I13).
+        let deletes = edits.iter().all(|edit| edit.value.is_none());
+        self.plan_in(epoch, edits, if deletes { Room::Shrinking } else { Room::Growing })
+    }
+
+    /// As [`Leaves::plan`], with room for what `room` says.
+    ///
+    /// # Errors
+    /// As [`Leaves::plan`].
+    pub fn plan_in<'e>(
+        self,
+        epoch: u64,
+        edits: &[Edit<'e>],
+        room: Room,
+    ) -> Result<Plan<'f, 'e>, Blocked> {
         let pool: &'f Pool = self.forest.pool();
         let mut reserved = Reserved::none(pool);
         let mut changes = Vec::new();
-        // Deletes work on a full disk, too (I13).
-        let deletes = edits.iter().all(|edit| edit.value.is_none());
-        let room = if deletes { Room::Shrinking } else { Room::Growing };
         for edits in edits.chunk_by(|a, b| self.of_key[a.index] == self.of_key[b.index]) {
             let leaf = self.of_key[edits[0].index];
             let (tree, page) = &self.pages[leaf];

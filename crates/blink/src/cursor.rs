@@ -13,6 +13,7 @@
 //! split again and again since then is not walked away from link by link.
 
 use treering_bufpool::Read;
+use treering_pagefile::PageId;
 
 use crate::descend::{Target, Way};
 use crate::forest::{Forest, Step, TreeError, TreeRef};
@@ -88,6 +89,22 @@ impl Nearest {
     /// Which of the two it is.
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// Where it looks from, and in which direction. It goes on as the search does.
+    pub fn aimed(&self) -> (Direction, &From) {
+        (self.direction, &self.from)
+    }
+
+    /// The page where it found the entry, or where it ended.
+    pub fn page(&self) -> Option<PageId> {
+        self.way.page()
+    }
+
+    /// Says what the search has found.
+    pub fn set_found(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.key = key;
+        self.set_value(value);
     }
 
     /// Puts the value in the place of the reference to it.

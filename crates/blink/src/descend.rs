@@ -74,6 +74,8 @@ enum Look<R> {
     Right(PageId, bool),
     /// Its level is below the one that is looked for.
     Below,
+    /// It is another tree's.
+    Foreign,
     Lost,
 }
 
@@ -101,7 +103,10 @@ impl Forest {
             let read = self.pool().read_page(page, |words| {
                 let view = Page::new(words);
                 let here = view.level();
-                if view.tree() != tree.id || expected.is_some_and(|level| level != here) {
+                if view.tree() != tree.id {
+                    return Look::Foreign;
+                }
+                if expected.is_some_and(|level| level != here) {
                     return Look::Lost;
                 }
                 match target.position(&view) {
@@ -137,7 +142,10 @@ impl Forest {
                 Read::Done(Look::Below) if page == tree.root => {
                     return Err(TreeError::Shallow { tree: tree.id, level });
                 }
-                Read::Done(Look::Lost | Look::Below) | Read::Free => {
+                Read::Done(Look::Foreign) | Read::Free if page == tree.root => {
+                    return Err(TreeError::Gone { tree: tree.id });
+                }
+                Read::Done(Look::Lost | Look::Below | Look::Foreign) | Read::Free => {
                     expected = None;
                     page = tree.root;
                 }

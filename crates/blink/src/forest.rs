@@ -56,6 +56,12 @@ pub enum TreeError {
         /// Its root.
         root: PageId,
     },
+    /// The tree's root is not there: it has been dropped.
+    #[error("tree {tree} has been dropped")]
+    Gone {
+        /// The tree's number.
+        tree: u32,
+    },
     /// The tree has no such level (any more).
     #[error("tree {tree} has no level {level}; look again")]
     Shallow {

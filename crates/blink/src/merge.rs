@@ -127,7 +127,8 @@ impl Forest {
             Err(error) => return Err(error),
         };
         Ok(match place {
-            Place::Unknown => Ok(Merged::default()),
+            // It was split off a moment ago.
+            Place::Unknown => Err(Blocked::Moved),
             // First the parent has to find a sibling of its own, or, as a root, to take the child's
             // place.
             Place::Alone => Ok(Merged { next: vec![parent, page], ..Merged::default() }),
@@ -173,12 +174,14 @@ impl Forest {
         let left_view = Page::new(left_page.words());
         let neighbours = is_of(&left_view, level) && left_view.right() == Some(right);
         if !neighbours || left_view.unposted() {
-            return Ok(Merged::default());
+            self.report_if_unposted(&left_page);
+            return Err(Blocked::Moved);
         }
         let right_page = pin(pool, right)?.write();
         let right_view = Page::new(right_page.words());
         if !is_of(&right_view, level) || right_view.unposted() {
-            return Ok(Merged::default());
+            self.report_if_unposted(&right_page);
+            return Err(Blocked::Moved);
         }
         let parent_page = latch_meant(pool, parent, |page| is_of(page, level + 1))?;
         let parent_view = Page::new(parent_page.words());
@@ -189,11 +192,21 @@ impl Forest {
             && parent_view.child_for(&low) == left
             && parent_view.find(&middle).is_ok_and(|slot| parent_view.child(slot) == right);
         let underfull = left_view.is_underfull() || right_view.is_underfull();
-        if !knows || !underfull {
+        if !knows {
+            return Err(Blocked::Moved);
+        }
+        if !underfull {
             return Ok(Merged::default());
         }
         let latched = Latched { tree, left: left_page, right: right_page, parent: parent_page };
         latched.merge_or_borrow(pool, &low, &middle, epochs)
+    }
+
+    /// First its parent has to be told of its right sibling.
+    fn report_if_unposted(&self, page: &ExclusivePage<'_>) {
+        if Page::new(page.words()).unposted() {
+            self.report_unposted(page.page());
+        }
     }
 
     /// The only child of a root takes the root's place: its contents move up, and it is freed.

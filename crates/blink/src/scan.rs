@@ -86,6 +86,50 @@ impl Chunk {
         self.ends.truncate(len);
     }
 
+    /// Makes the pairs say what is known better than the pages: takes out those whose keys are
+    /// `known`, and puts in `pairs`, in ascending order of keys. For a scan in this direction.
+    pub fn correct(
+        &mut self,
+        direction: Direction,
+        known: impl Fn(&[u8]) -> bool,
+        pairs: &[(&[u8], &[u8])],
+    ) {
+        let mut corrected = Self::default();
+        let mut pairs = pairs.iter().peekable();
+        let mut reversed = pairs.clone().rev().peekable();
+        for index in 0..self.len() {
+            let Some((key, value)) = self.get(index) else { continue };
+            let comes_first = |pair: &&(&[u8], &[u8])| match direction {
+                Direction::Forward => pair.0 < key,
+                Direction::Backward => pair.0 > key,
+            };
+            let next = || match direction {
+                Direction::Forward => pairs.next_if(|pair| comes_first(pair)),
+                Direction::Backward => reversed.next_if(|pair| comes_first(pair)),
+            };
+            std::iter::from_fn(next).for_each(|pair| corrected.push(pair.0, pair.1, Kind::Inline));
+            if !known(key) {
+                corrected.push(key, value, self.kind(index));
+            }
+        }
+        match direction {
+            Direction::Forward => pairs.for_each(|p| corrected.push(p.0, p.1, Kind::Inline)),
+            Direction::Backward => reversed.for_each(|p| corrected.push(p.0, p.1, Kind::Inline)),
+        }
+        std::mem::swap(&mut self.leaf, &mut corrected.leaf);
+        *self = corrected;
+    }
+
+    fn push(&mut self, key: &[u8], value: &[u8], kind: Kind) {
+        if kind == Kind::Overflow {
+            self.overflow.push(self.ends.len());
+        }
+        self.bytes.extend_from_slice(key);
+        let key_end = self.bytes.len();
+        self.bytes.extend_from_slice(value);
+        self.ends.push((key_end, self.bytes.len()));
+    }
+
     fn clear(&mut self) {
         self.bytes.clear();
         self.ends.clear();
@@ -167,6 +211,11 @@ impl Scan {
     pub fn until(mut self, key: Vec<u8>) -> Self {
         self.ahead = ReadAhead::until(Some(key));
         self
+    }
+
+    /// The tree, and the direction.
+    pub fn way(&self) -> (TreeRef, Direction) {
+        (self.tree, self.direction)
     }
 
     /// Where it goes on; `None`: nowhere, everything has been returned.

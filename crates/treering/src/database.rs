@@ -119,14 +119,25 @@ impl Database {
         Ok(tree.map(|tree| Tree::new(self.clone(), name.into(), tree)))
     }
 
+    /// Drops a tree, durably: its name is free at once, and handles on it answer with
+    /// [`crate::ErrorKind::NoSuchTree`] from now on. Its space comes back by and by.
+    ///
+    /// Dropping the future may leave the tree dropped or not.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::NoSuchTree`]; those of a write.
+    pub async fn drop_tree(&self, name: impl AsRef<str>) -> Result<(), Error> {
+        Ok(self.shared.engine.drop_tree(name.as_ref().as_bytes()).await?)
+    }
+
     /// Gives a tree another name, durably. It stays the same tree: handles go on working, under the
     /// name that they were opened with.
     ///
     /// Dropping the future may leave the tree renamed or not.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::InvalidInput`] if there is no tree of the old name, if there is one of
-    /// the new name, or if that is empty or too long; those of a write.
+    /// [`crate::ErrorKind::NoSuchTree`]; [`crate::ErrorKind::InvalidInput`] if there is a tree of the
+    /// new name, or if that is empty or too long; those of a write.
     pub async fn rename_tree(
         &self,
         old: impl AsRef<str>,

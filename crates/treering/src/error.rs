@@ -19,6 +19,8 @@ pub enum ErrorKind {
     Replaced,
     /// Correct the input: a key, value, batch or name is too long, or a tree is another database's.
     InvalidInput,
+    /// There is no tree of that name, or the tree that this is a handle on has been dropped.
+    NoSuchTree,
     /// Correct the options or the path: no database there, another page size, or settings that do
     /// not go together.
     InvalidOptions,
@@ -123,6 +125,7 @@ impl From<Inner> for Error {
             Inner::Exhausted { .. } => ErrorKind::Exhausted,
             Inner::Replaced => ErrorKind::Replaced,
             Inner::Closed => ErrorKind::Closed,
+            Inner::NoSuchTree { .. } => ErrorKind::NoSuchTree,
             Inner::Tree(_) => ErrorKind::Damaged,
             Inner::File(error) => file_kind(error.kind()),
             _ => ErrorKind::InvalidInput,

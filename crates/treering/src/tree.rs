@@ -208,6 +208,40 @@ impl Tree {
         Write::new(self, OpKind::Delete, key.as_ref(), b"", old).keeping_old()
     }
 
+    /// Takes all keys in `range` away: at once for whoever reads, and all or nothing after a crash,
+    /// however many they are. The space comes back by and by; until a key has been dealt with, its
+    /// writers wait.
+    ///
+    /// Dropping the future before its first poll means that nothing happened; afterwards the range is
+    /// deleted or not, as a whole.
+    ///
+    /// # Errors
+    /// Those of [`Tree::delete`].
+    pub async fn delete_range(&self, range: impl KeyRange) -> Result<(), Error> {
+        let (low, high) = range.bounds();
+        self.delete_bounds(low, high).await
+    }
+
+    async fn delete_bounds(&self, low: Bound<Vec<u8>>, high: Bound<Vec<u8>>) -> Result<(), Error> {
+        // Nothing is between a key and the same key with a zero byte behind it.
+        let behind = |mut key: Vec<u8>| {
+            key.push(0);
+            key
+        };
+        let from = match low {
+            Bound::Included(key) => key,
+            Bound::Excluded(key) => behind(key),
+            Bound::Unbounded => Vec::new(),
+        };
+        let to = match high {
+            Bound::Included(key) => Some(behind(key)),
+            Bound::Excluded(key) => Some(key),
+            Bound::Unbounded => None,
+        };
+        let shared = &self.db.shared;
+        Ok(shared.engine.delete_range(self.tree, from, to, shared.durability).await?)
+    }
+
     /// The pairs whose keys are in `range`, in order: a stream, and [`Range::next_chunk`] for who
     /// wants many at a time. [`Range::rev`] turns it round.
     ///

@@ -57,9 +57,13 @@ fn a_renamed_tree_is_the_same_tree() {
         tree.put("k", "2").await.unwrap();
         assert_eq!(tree.name(), "draft", "the name that it was opened with");
         db.tree("other").await.unwrap();
-        for (old, new) in [("draft", "x"), ("final", "other"), ("final", "")] {
+        for (old, new, expected) in [
+            ("draft", "x", ErrorKind::NoSuchTree),
+            ("final", "other", ErrorKind::InvalidInput),
+            ("final", "", ErrorKind::InvalidInput),
+        ] {
             let error = db.rename_tree(old, new).await.unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{old} {new}: {error}");
+            assert_eq!(error.kind(), expected, "{old} {new}: {error}");
         }
         drop((tree, db));
 

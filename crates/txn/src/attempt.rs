@@ -49,6 +49,10 @@ pub(crate) enum Attempt {
     Moved,
     Refused(Refusal),
     NoRoom,
+    /// Some of its keys are pending ([`crate::overlay`]).
+    Held,
+    /// It is too large for one step.
+    TooLarge,
     Failed(Error),
 }
 
@@ -58,9 +62,7 @@ impl From<Blocked> for Attempt {
             Blocked::Fetch(pages) => Attempt::Absent(pages),
             Blocked::Refused(refusal) => Attempt::Refused(refusal),
             Blocked::Moved => Attempt::Moved,
-            Blocked::TooManyLeaves => Attempt::Failed(Error::BatchTooLarge {
-                what: "it touches more leaves than can be changed at once with this cache".into(),
-            }),
+            Blocked::TooManyLeaves => Attempt::TooLarge,
         }
     }
 }
@@ -70,9 +72,7 @@ impl From<AppendError> for Attempt {
         match error {
             AppendError::EpochChanged => Attempt::Moved,
             AppendError::NoRoom => Attempt::NoRoom,
-            AppendError::TooLarge { len, max } => Attempt::Failed(Error::BatchTooLarge {
-                what: format!("its log record has {len} bytes of {max}"),
-            }),
+            AppendError::TooLarge { .. } => Attempt::TooLarge,
             AppendError::Poisoned(error) => Attempt::Failed(Error::File(error)),
         }
     }
@@ -109,6 +109,15 @@ impl Engine {
         });
         let leaves = self.forest.latch_leaves(keys, ways, self.limits.batch_leaves);
         let leaves = leaves.map_err(|error| Attempt::Failed(error.into()))??;
+        // Under the latches: whoever has made keys pending since finds these leaves changed.
+        let mut trees = order.iter().map(|&index| batch.op(index).tree);
+        trees.try_for_each(|tree| self.check_tree(tree)).map_err(Attempt::Failed)?;
+        if let Some(overlay) = self.overlays.current() {
+            let mut ops = order.iter().map(|&index| batch.op(index));
+            if ops.any(|op| overlay.claims(op.tree.id, op.key)) {
+                return Err(Attempt::Held);
+            }
+        }
         let mut decision = decide(batch, order, known, &leaves);
         if !decision.unknown.is_empty() {
             return Err(Attempt::Unknown(decision.unknown));
@@ -314,7 +323,7 @@ fn fill_old(outcome: &mut Outcome, old: &[(usize, Reference)], known: &mut Known
     }
 }
 
-fn violation(kind: OpKind, present: bool, matches: bool) -> Option<Violation> {
+pub(crate) fn violation(kind: OpKind, present: bool, matches: bool) -> Option<Violation> {
     match kind {
         OpKind::Insert | OpKind::RequireAbsent if present => Some(Violation::KeyExists),
         OpKind::Update | OpKind::RequirePresent | OpKind::RequireValue if !present => {

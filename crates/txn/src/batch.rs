@@ -36,6 +36,16 @@ impl OpKind {
     }
 
     /// Whether it gives its key a value.
+    /// Whether it may fail for what is there.
+    pub(crate) fn has_condition(self) -> bool {
+        !matches!(self, OpKind::Put | OpKind::InsertDup | OpKind::Delete)
+    }
+
+    /// Whether it takes the key away.
+    pub(crate) fn takes_away(self) -> bool {
+        self == OpKind::Delete
+    }
+
     pub(crate) fn gives_value(self) -> bool {
         matches!(self, OpKind::Put | OpKind::Insert | OpKind::InsertDup | OpKind::Update)
     }

@@ -9,6 +9,9 @@
 //! | delete | 2, tree u32, key length u32, key |
 //! | create tree | 3, tree u32, name length u32, options length u32, name, options |
 //! | rename tree | 4, tree u32, name length u32, the new name |
+//! | delete range | 5, tree u32, length u32, length u32 or 2^32 - 1 for no end, first key, key behind the last |
+//! | drop tree | 6, tree u32, 0 u32, number of the deferred change u64 |
+//! | big batch | 7, 0 u32, run count u32, reference, runs |
 //! | put large | 8, tree u32, key length u32, run count u32, key, reference, runs |
 //!
 //! A *put large* is a put of a value that is in overflow pages already when the record is appended. The
@@ -41,6 +44,21 @@ pub(crate) enum Entry<'b> {
         tree: u32,
         name: &'b [u8],
     },
+    /// All keys from one up to another, or to the end, are gone.
+    DeleteRange {
+        tree: u32,
+        from: &'b [u8],
+        to: Option<&'b [u8]>,
+    },
+    DropTree {
+        tree: u32,
+        id: u64,
+    },
+    /// The outcomes are entries in a large value.
+    BigBatch {
+        body: &'b Reference,
+        runs: &'b [u8],
+    },
     /// The runs as [`encode_runs`] makes them.
     PutLarge {
         tree: u32,
@@ -54,7 +72,13 @@ const PUT: u8 = 1;
 const DELETE: u8 = 2;
 const CREATE_TREE: u8 = 3;
 const RENAME_TREE: u8 = 4;
+const DELETE_RANGE: u8 = 5;
+const DROP_TREE: u8 = 6;
+const BIG_BATCH: u8 = 7;
 const PUT_LARGE: u8 = 8;
+
+/// In the place of a length: there is nothing.
+const NOTHING: u32 = u32::MAX;
 
 /// Bytes that an entry has beside keys, values and names, at most.
 pub(crate) const ENTRY_OVERHEAD: usize = 13;
@@ -90,6 +114,27 @@ pub(crate) fn encode(entry: Entry<'_>, out: &mut Vec<u8>) {
             out.extend_from_slice(&tree.to_le_bytes());
             out.extend_from_slice(&len(name));
             out.extend_from_slice(name);
+        }
+        Entry::DeleteRange { tree, from, to } => {
+            out.push(DELETE_RANGE);
+            out.extend_from_slice(&tree.to_le_bytes());
+            out.extend_from_slice(&len(from));
+            out.extend_from_slice(&to.map_or(NOTHING.to_le_bytes(), len));
+            out.extend_from_slice(from);
+            out.extend_from_slice(to.unwrap_or_default());
+        }
+        Entry::DropTree { tree, id } => {
+            out.push(DROP_TREE);
+            out.extend_from_slice(&tree.to_le_bytes());
+            out.extend_from_slice(&0u32.to_le_bytes());
+            out.extend_from_slice(&id.to_le_bytes());
+        }
+        Entry::BigBatch { body, runs } => {
+            out.push(BIG_BATCH);
+            out.extend_from_slice(&0u32.to_le_bytes());
+            out.extend_from_slice(&((runs.len() / RUN_LEN) as u32).to_le_bytes());
+            out.extend_from_slice(body);
+            out.extend_from_slice(runs);
         }
         Entry::PutLarge { tree, key, value, runs } => {
             out.push(PUT_LARGE);
@@ -136,32 +181,59 @@ pub(crate) fn decode_runs(bytes: &[u8]) -> Vec<PageRun> {
 pub(crate) fn decode(body: &[u8]) -> Option<Vec<Entry<'_>>> {
     let mut rest = body;
     let mut entries = Vec::new();
-    while let Some(kind) = take(&mut rest, 1) {
-        let tree = number(&mut rest)?;
-        let first = number(&mut rest)? as usize;
-        entries.push(match kind[0] {
-            PUT => {
-                let second = number(&mut rest)? as usize;
-                let (key, value) = (take(&mut rest, first)?, take(&mut rest, second)?);
-                Entry::Put { tree, key, value }
-            }
-            DELETE => Entry::Delete { tree, key: take(&mut rest, first)? },
-            CREATE_TREE => {
-                let second = number(&mut rest)? as usize;
-                let (name, options) = (take(&mut rest, first)?, take(&mut rest, second)?);
-                Entry::CreateTree { tree, name, options }
-            }
-            RENAME_TREE => Entry::RenameTree { tree, name: take(&mut rest, first)? },
-            PUT_LARGE => {
-                let runs = (number(&mut rest)? as usize).checked_mul(RUN_LEN)?;
-                let key = take(&mut rest, first)?;
-                let value = take(&mut rest, REFERENCE_LEN)?.try_into().ok()?;
-                Entry::PutLarge { tree, key, value, runs: take(&mut rest, runs)? }
-            }
-            _ => return None,
-        });
+    while !rest.is_empty() {
+        let (entry, len) = decode_first(rest)?;
+        entries.push(entry);
+        rest = &rest[len..];
     }
     Some(entries)
+}
+
+/// The entry at the start of `bytes`, and its length; `None` if there is no whole one.
+pub(crate) fn decode_first(bytes: &[u8]) -> Option<(Entry<'_>, usize)> {
+    let mut rest = bytes;
+    let kind = take(&mut rest, 1)?[0];
+    let tree = number(&mut rest)?;
+    let first = number(&mut rest)? as usize;
+    let entry = match kind {
+        PUT => {
+            let second = number(&mut rest)? as usize;
+            let (key, value) = (take(&mut rest, first)?, take(&mut rest, second)?);
+            Entry::Put { tree, key, value }
+        }
+        DELETE => Entry::Delete { tree, key: take(&mut rest, first)? },
+        CREATE_TREE => {
+            let second = number(&mut rest)? as usize;
+            let (name, options) = (take(&mut rest, first)?, take(&mut rest, second)?);
+            Entry::CreateTree { tree, name, options }
+        }
+        RENAME_TREE => Entry::RenameTree { tree, name: take(&mut rest, first)? },
+        DELETE_RANGE => {
+            let second = number(&mut rest)?;
+            let from = take(&mut rest, first)?;
+            let to = match second {
+                NOTHING => None,
+                len => Some(take(&mut rest, len as usize)?),
+            };
+            Entry::DeleteRange { tree, from, to }
+        }
+        DROP_TREE => {
+            let id = u64::from_le_bytes(take(&mut rest, 8)?.try_into().ok()?);
+            Entry::DropTree { tree, id }
+        }
+        BIG_BATCH => {
+            let body = take(&mut rest, REFERENCE_LEN)?.try_into().ok()?;
+            Entry::BigBatch { body, runs: take(&mut rest, first.checked_mul(RUN_LEN)?)? }
+        }
+        PUT_LARGE => {
+            let runs = (number(&mut rest)? as usize).checked_mul(RUN_LEN)?;
+            let key = take(&mut rest, first)?;
+            let value = take(&mut rest, REFERENCE_LEN)?.try_into().ok()?;
+            Entry::PutLarge { tree, key, value, runs: take(&mut rest, runs)? }
+        }
+        _ => return None,
+    };
+    Some((entry, bytes.len() - rest.len()))
 }
 
 fn take<'b>(rest: &mut &'b [u8], len: usize) -> Option<&'b [u8]> {
@@ -193,6 +265,10 @@ mod tests {
             Entry::Delete { tree: u32::MAX, key: b"key" },
             Entry::CreateTree { tree: 1, name: b"users", options: b"xy" },
             Entry::RenameTree { tree: 1, name: b"people" },
+            Entry::DeleteRange { tree: 2, from: b"a", to: Some(b"b") },
+            Entry::DeleteRange { tree: 2, from: b"", to: None },
+            Entry::DropTree { tree: 4, id: 1 << 40 },
+            Entry::BigBatch { body: &[8; REFERENCE_LEN], runs: &encoded },
             Entry::Put { tree: 0, key: b"k", value: b"" },
         ];
         let mut body = Vec::new();

@@ -7,16 +7,19 @@
 //! |---|---|
 //! | 0, `n` | u32: the number that the next tree will get, so that none is ever used again |
 //! | 0, `o` | u64: how often the database has been opened ([`crate::Engine::next_unique`]) |
+//! | 2, u64 big-endian, `0` or `1` | what is still to be done of a deferred change ([`Deferred`]) |
 //! | 1, the name of a tree | u8: 1, version of this value; u32: the tree's number; u64: its root page; then its options ([`TreeOptions`]) |
 //!
 //! All of it is also in memory, and stays there: a look at it never waits.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use treering_blink::TreeRef;
 use treering_pagefile::{FileError, FileErrorKind, PageId};
 
+use crate::deferred::{DEFERRED, Deferred, parse_key};
 use crate::error::Error;
 use crate::tree_options::TreeOptions;
 
@@ -53,6 +56,8 @@ pub struct TreeInfo {
 #[derive(Default)]
 pub(crate) struct Catalog {
     trees: Mutex<Trees>,
+    /// A tree has been dropped in this life, so a handle may be one on a tree that is gone.
+    any_dropped: AtomicBool,
 }
 
 #[derive(Default)]
@@ -61,6 +66,10 @@ struct Trees {
     by_id: BTreeMap<u32, TreeInfo>,
     next: u32,
     openings: u64,
+    /// Trees that are dropped, and whose pages are not all free yet.
+    dropping: BTreeMap<u32, TreeRef>,
+    /// By its number; and the end of a range, if it is one.
+    deferred: BTreeMap<u64, (Option<Deferred>, Option<Vec<u8>>)>,
 }
 
 impl Catalog {
@@ -69,12 +78,76 @@ impl Catalog {
         trees.by_name.get(name).and_then(|id| trees.by_id.get(id)).cloned()
     }
 
-    /// The tree with a number; the catalog itself included.
+    /// The tree with a number; the catalog itself included, and trees whose pages are being freed.
     pub(crate) fn by_id(&self, id: u32) -> Option<TreeRef> {
         if id == CATALOG.id {
             return Some(CATALOG);
         }
-        self.lock().by_id.get(&id).map(|info| info.tree)
+        let trees = self.lock();
+        let tree = trees.by_id.get(&id).map(|info| info.tree);
+        tree.or_else(|| trees.dropping.get(&id).copied())
+    }
+
+    /// Whether a tree that there was is not there any more.
+    #[inline]
+    pub(crate) fn is_gone(&self, id: u32) -> bool {
+        self.any_dropped.load(Ordering::Acquire)
+            && id != CATALOG.id
+            && !self.lock().by_id.contains_key(&id)
+    }
+
+    /// Whether a number was a tree's once: no other will have it.
+    pub(crate) fn was_dropped(&self, id: u32) -> bool {
+        let trees = self.lock();
+        id < trees.next && !trees.by_id.contains_key(&id)
+    }
+
+    /// Takes a tree out; its pages are freed as deferred change `change`.
+    pub(crate) fn begin_drop(&self, change: u64, id: u32) {
+        let mut trees = self.lock();
+        self.any_dropped.store(true, Ordering::Release);
+        if let Some(info) = trees.remove(id) {
+            let root = info.tree.root;
+            trees.dropping.insert(id, info.tree);
+            trees.deferred.insert(change, (Some(Deferred::Drop { tree: id, root }), None));
+        }
+    }
+
+    /// It was not dropped after all.
+    pub(crate) fn undo_drop(&self, change: u64, info: TreeInfo) {
+        let mut trees = self.lock();
+        trees.dropping.remove(&info.tree.id);
+        trees.deferred.remove(&change);
+        trees.add(info);
+    }
+
+    /// Nothing of a dropped tree is left.
+    pub(crate) fn end_drop(&self, change: u64) {
+        let mut trees = self.lock();
+        if let Some((Some(Deferred::Drop { tree, .. }), _)) = trees.deferred.remove(&change) {
+            trees.dropping.remove(&tree);
+        }
+    }
+
+    /// The drops under way, by the numbers of the changes.
+    pub(crate) fn drops(&self) -> Vec<(u64, TreeRef)> {
+        let trees = self.lock();
+        let drops = trees.deferred.iter().filter_map(|(&id, (entry, _))| match entry {
+            Some(Deferred::Drop { tree, root }) => Some((id, TreeRef { id: *tree, root: *root })),
+            _ => None,
+        });
+        drops.collect()
+    }
+
+    /// The deferred changes that the checkpoint found under way.
+    pub(crate) fn deferred(&self) -> Vec<(u64, Deferred, Option<Vec<u8>>)> {
+        let trees = self.lock();
+        let changes = trees.deferred.iter();
+        changes.filter_map(|(&id, (entry, to))| Some((id, entry.clone()?, to.clone()))).collect()
+    }
+
+    pub(crate) fn forget_deferred(&self, id: u64) {
+        self.lock().deferred.remove(&id);
     }
 
     /// What is known of the tree with a number, which is not the catalog.
@@ -130,6 +203,19 @@ impl Catalog {
             [TREE, name @ ..] if !name.is_empty() => {
                 let (tree, options) = decode_tree(value)?;
                 self.add(name, tree, options);
+            }
+            [DEFERRED, ..] => {
+                let (id, is_end) = parse_key(key).ok_or_else(damaged)?;
+                let mut trees = self.lock();
+                if is_end {
+                    trees.deferred.entry(id).or_default().1 = Some(value.to_vec());
+                } else {
+                    let entry = Deferred::decode(value).ok_or_else(damaged)?;
+                    if let Deferred::Drop { tree, root } = entry {
+                        trees.dropping.insert(tree, TreeRef { id: tree, root });
+                    }
+                    trees.deferred.entry(id).or_default().0 = Some(entry);
+                }
             }
             [] | [TREE] => return Err(damaged()),
             _ => return Err(unknown(format!("an entry of kind {}", key[0]))),

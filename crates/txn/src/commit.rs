@@ -28,8 +28,8 @@ impl Engine {
     /// future to be polled.
     ///
     /// # Errors
-    /// A violated condition, named by its operation; keys, values or batches that are too large; a
-    /// full disk; what poisoned the engine. The batch is then wholly undone, but for an error while
+    /// A violated condition, named by its operation; keys or values that are too large; a tree that is
+    /// not there any more; a full disk; what poisoned the engine. The batch is then wholly undone, but for an error while
     /// waiting for durability, after which reopening tells.
     pub async fn commit(
         self: &Arc<Self>,
@@ -37,14 +37,17 @@ impl Engine {
         durability: Durability,
     ) -> Result<Outcome, Error> {
         self.check()?;
-        self.check_sizes(&batch)?;
+        let big = self.check_sizes(&batch)?;
         let duplicates = batch.draw_sequences(|| self.next_unique())?;
         let ops = (0..batch.len()).map(|index| batch.op(index));
         let mut giving = ops.filter(|op| op.kind.gives_value());
         let large = giving.any(|op| self.is_large(op.key, op.value));
         let job = Job::new(batch);
-        let settled =
-            if large { self.apply_large(job).await } else { self.gather_and_apply(job).await };
+        let settled = match (big, large) {
+            (true, _) => self.apply_deferred(job).await,
+            (false, true) => self.apply_large(job).await,
+            (false, false) => self.gather_and_apply(job).await,
+        };
         let mut outcome = self.settle_outcome(settled, durability).await?;
         outcome.duplicates = duplicates;
         Ok(outcome)
@@ -84,9 +87,11 @@ impl Engine {
         Ok(())
     }
 
-    async fn gather_and_apply(&self, mut job: Job) -> Settled {
+    async fn gather_and_apply(self: &Arc<Self>, mut job: Job) -> Settled {
         let (mut refusals, mut ways) = (0, Vec::new());
-        for _ in 0..ROUNDS_MAX {
+        let (mut rounds, mut moved) = (0, None);
+        while rounds < ROUNDS_MAX {
+            rounds += 1;
             let relief = self.pool().relief();
             match self.attempt(&mut job, &mut ways) {
                 Attempt::Applied(outcome) => return Ok(outcome),
@@ -96,6 +101,12 @@ impl Engine {
                     self.pool().fetch_many(&pages).await.map_err(Error::from)?;
                 }
                 Attempt::Unknown(values) => job.known.read(self, &values).await?,
+                Attempt::TooLarge => return self.apply_deferred(job).await,
+                Attempt::Held => {
+                    self.wait_for_overlay(&mut moved).await;
+                    // Not for want of anything: no worker could do it sooner.
+                    rounds = 0;
+                }
                 Attempt::Moved => {}
                 lacking => {
                     refusals += 1;
@@ -125,7 +136,11 @@ impl Engine {
         }
     }
 
-    fn check_sizes(&self, batch: &Batch) -> Result<(), Error> {
+    /// Whether a batch is too large to be tried in one step.
+    ///
+    /// # Errors
+    /// A key or a value that is too long for any batch.
+    fn check_sizes(&self, batch: &Batch) -> Result<bool, Error> {
         let (mut body, mut bytes) = (0, 0);
         for index in 0..batch.len() {
             let op = batch.op(index);
@@ -148,21 +163,6 @@ impl Engine {
             body += record + ENTRY_OVERHEAD;
             bytes += record;
         }
-        if bytes > self.limits.batch_bytes {
-            let max = self.limits.batch_bytes;
-            return Err(Error::BatchTooLarge {
-                what: format!(
-                    "its keys and values have {bytes} bytes, and at most {max} can be changed at \
-                     once with this cache"
-                ),
-            });
-        }
-        if body > self.log.max_body() {
-            let max = self.log.max_body();
-            return Err(Error::BatchTooLarge {
-                what: format!("its operations take {body} bytes, and the log's buffer {max}"),
-            });
-        }
-        Ok(())
+        Ok(bytes > self.limits.batch_bytes || body > self.log.max_body())
     }
 }

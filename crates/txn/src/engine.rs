@@ -16,6 +16,7 @@ use crate::checkpoint::Checkpoints;
 use crate::error::Error;
 use crate::large::{LargeWrites, WRITERS};
 use crate::log::{Log, LogOptions, LogUsage};
+use crate::overlay::Overlays;
 use crate::records::Records;
 use crate::unique::Unique;
 
@@ -106,6 +107,7 @@ pub struct Engine {
     pub(crate) records: Records,
     pub(crate) large: LargeWrites,
     pub(crate) checkpoints: Checkpoints,
+    pub(crate) overlays: Overlays,
     /// Held while pages are merged, and by who needs pages to stay: engine tasks.
     pub(crate) merging: async_lock::Mutex<()>,
     pub(crate) merges: AtomicU64,
@@ -192,6 +194,7 @@ impl Engine {
             records: Records::default(),
             large: LargeWrites::default(),
             checkpoints: Checkpoints::default(),
+            overlays: Overlays::default(),
             merging: async_lock::Mutex::new(()),
             merges: AtomicU64::new(0),
             compacting: async_lock::Mutex::new(()),

@@ -163,6 +163,7 @@ impl From<TreeError> for Error {
     fn from(error: TreeError) -> Self {
         match error {
             TreeError::File(error) => Error::File(error),
+            TreeError::Gone { tree } => Error::NoSuchTree { tree: format!("number {tree}") },
             lost => Error::Tree(lost),
         }
     }

@@ -1,6 +1,7 @@
 //! A batch on its way to being applied, with what was made ready for it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use treering_blink::Reference;
 use treering_bufpool::{ValueRef, Written};
@@ -12,7 +13,8 @@ use crate::error::Error;
 
 /// A batch, and what its attempts use.
 pub(crate) struct Job {
-    pub(crate) batch: Batch,
+    /// Shared with the overlay, if it becomes a big one.
+    pub(crate) batch: Arc<Batch>,
     /// Its operations by tree and key.
     pub(crate) order: Vec<usize>,
     /// By operation, the values that were too large for a leaf. Those that an attempt publishes are
@@ -25,7 +27,7 @@ pub(crate) struct Job {
 impl Job {
     pub(crate) fn new(batch: Batch) -> Self {
         let order = batch.order();
-        Self { batch, order, written: BTreeMap::new(), known: Known::default() }
+        Self { batch: Arc::new(batch), order, written: BTreeMap::new(), known: Known::default() }
     }
 }
 

@@ -11,7 +11,7 @@
 //! The queue holds a bounded number of bytes (I9): beyond that, futures wait for room, owning
 //! nothing, and everybody is woken when there is some.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use event_listener::Event;
@@ -156,15 +156,16 @@ impl Engine {
         }
     }
 
-    async fn write_values(&self, job: &mut Job) -> Result<(), Error> {
-        let mut written = BTreeMap::new();
+    /// Writes those of a batch's values that are too large for a leaf.
+    pub(crate) async fn write_values(&self, job: &mut Job) -> Result<(), Error> {
         for index in 0..job.batch.len() {
             let op = job.batch.op(index);
-            if op.kind.gives_value() && self.is_large(op.key, op.value) {
-                written.insert(index, self.write_value(op.tree.id, op.value).await?);
+            let missing = !job.written.contains_key(&index);
+            if missing && op.kind.gives_value() && self.is_large(op.key, op.value) {
+                let written = self.write_value(op.tree.id, op.value).await?;
+                job.written.insert(index, written);
             }
         }
-        job.written = written;
         Ok(())
     }
 

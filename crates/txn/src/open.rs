@@ -11,20 +11,19 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::channel::oneshot;
-use treering_blink::{Blocked, Edit, Epochs, Forest, Step, Stored, TreeRef, Way};
+use treering_blink::{Forest, TreeRef};
 use treering_bufpool::{Pool, PoolOptions, Refusal};
 use treering_pagefile::{
-    CheckpointInfo, Disk, FileError, FileErrorKind, Health, PageFile, Presence, Room, Runtime,
+    Disk, FileError, FileErrorKind, Health, PageFile, Presence, Room, Runtime,
 };
 
-use crate::body::Entry;
 use crate::catalog::{CATALOG, Catalog};
 use crate::create_tree::write_empty_root;
 use crate::engine::{Engine, EngineOptions, Parts, Recovery};
 use crate::error::Error;
-use crate::log::{KeptSegment, Log, LogReader, LogStart};
-use crate::replay_catalog::unknown_tree;
-use crate::replay_large::{adopt_value, claim_values, decode_record, retire_values};
+use crate::log::{Log, LogStart};
+use crate::replay::Replay;
+use crate::replay_large::claim_values;
 
 /// Bytes a page when a database is made and nothing is said.
 pub const DEFAULT_PAGE_SIZE: usize = 4096;
@@ -188,8 +187,10 @@ impl Opening {
         let forest = self.forest(opened.file, &opened.entries)?;
         let (catalog, epoch) = (Catalog::default(), checkpoint.epoch + 1);
         let mut replay = Replay { forest, catalog, epoch, posting };
-        claim_values(replay.forest.pool(), Arc::clone(&self.disk), checkpoint).await?;
+        let pool = replay.forest.pool();
+        claim_values(pool, Arc::clone(&self.disk), checkpoint, epoch).await?;
         replay.load_catalog().await?;
+        replay.finish_deferred().await?;
         let (replayed, sequence, last_segment, segments) =
             replay.run(Arc::clone(&self.disk), checkpoint).await?;
         replay.count_opening().await?;
@@ -264,6 +265,7 @@ impl Opening {
             engine.stop();
         }
         first?;
+        engine.resume_drops();
         engine.hold_replay_slack().await;
         Ok(engine)
     }
@@ -279,7 +281,7 @@ struct Recovered {
 
 /// When a replay tells parents of the splits that it makes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Posting {
+pub(crate) enum Posting {
     Now,
     Later,
 }
@@ -311,7 +313,7 @@ pub(crate) async fn make_root(pool: &Arc<Pool>, tree: u32, epoch: u64) -> Result
 /// extents, until it is written again. How many there are depends on what was evicted when, so a
 /// replay may come to more of them than the life that it repeats. Writing them all back leaves each
 /// page with one extent, for which there was room in that life, too (I13).
-async fn wait_for(
+pub(crate) async fn wait_for(
     pool: &Pool,
     refusal: Refusal,
     relief: event_listener::EventListener,
@@ -330,170 +332,3 @@ async fn wait_for(
     }
     Ok(())
 }
-
-/// Recovery under way: one epoch, no log.
-pub(crate) struct Replay {
-    pub(crate) forest: Arc<Forest>,
-    pub(crate) catalog: Catalog,
-    pub(crate) epoch: u64,
-    posting: Posting,
-}
-
-/// During replay there is one epoch, and nobody else.
-struct OneEpoch(u64);
-
-impl Epochs for OneEpoch {
-    type Entered<'e> = ();
-
-    fn current(&self) -> u64 {
-        self.0
-    }
-
-    fn try_enter(&self, _epoch: u64) -> Option<()> {
-        Some(())
-    }
-}
-
-impl Replay {
-    /// Applies what is in the log behind the checkpoint. Returns how many records that were, the
-    /// last sequence, and the log's segments.
-    async fn run(
-        &mut self,
-        disk: Arc<dyn Disk>,
-        checkpoint: CheckpointInfo,
-    ) -> Result<(u64, u64, u64, Vec<KeptSegment>), Error> {
-        let CheckpointInfo { incarnation, log, sequence, .. } = checkpoint;
-        let mut reader = LogReader::open(disk, incarnation, log, sequence).await?;
-        let (mut replayed, mut last) = (0, sequence);
-        let mut window = Vec::new();
-        let mut bytes = 0;
-        loop {
-            let record = reader.next().await?;
-            let at_end = record.is_none();
-            if let Some(record) = record {
-                replayed += 1;
-                last = record.sequence;
-                bytes += record.body.len();
-                window.push(record);
-            }
-            if at_end || window.len() >= WINDOW || bytes >= WINDOW_BYTES {
-                self.apply(&window).await?;
-                window.clear();
-                bytes = 0;
-            }
-            if at_end {
-                return Ok((replayed, last, reader.last_segment(), reader.segments_in_use()));
-            }
-        }
-    }
-
-    async fn apply(&mut self, records: &[crate::log::Record]) -> Result<(), Error> {
-        let mut entries = Vec::new();
-        for record in records {
-            entries.extend(decode_record(record)?);
-        }
-        self.read_ahead(&entries).await?;
-        for entry in entries {
-            match entry {
-                Entry::Put { tree, key, value } => {
-                    self.edit(tree, key, Some(value.into())).await?;
-                }
-                Entry::PutLarge { tree, key, value, runs } => {
-                    adopt_value(self.forest.pool(), value, runs, self.epoch)?;
-                    self.edit(tree, key, Some(Stored::Overflow(value))).await?;
-                }
-                Entry::Delete { tree, key } => self.edit(tree, key, None).await?,
-                Entry::CreateTree { tree, name, options } => {
-                    self.create_tree(tree, name, options).await?;
-                }
-                Entry::RenameTree { tree, name } => self.rename_tree(tree, name).await?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Loads the leaves of many entries at once, level by level, a share of the pool at most.
-    async fn read_ahead(&self, entries: &[Entry<'_>]) -> Result<(), Error> {
-        let pool = self.forest.pool();
-        let at_once = pool.frame_count() / 4;
-        let keys = entries.iter().filter_map(|entry| match *entry {
-            Entry::Put { tree, key, .. }
-            | Entry::PutLarge { tree, key, .. }
-            | Entry::Delete { tree, key } => Some((self.catalog.by_id(tree)?, key)),
-            Entry::CreateTree { .. } | Entry::RenameTree { .. } => None,
-        });
-        let keys: Vec<_> = keys.take(at_once).collect();
-        let mut ways = vec![Way::default(); keys.len()];
-        let mut value = Vec::new();
-        for _level in 0..u8::MAX {
-            let mut absent = Vec::new();
-            for (&(tree, key), way) in keys.iter().zip(&mut ways) {
-                if let Step::Fetch(pages) = self.forest.get(tree, key, way, &mut value)? {
-                    absent.extend(pages);
-                }
-            }
-            if absent.is_empty() {
-                break;
-            }
-            absent.sort_unstable();
-            absent.dedup();
-            pool.fetch_many(&absent).await?;
-        }
-        Ok(())
-    }
-
-    async fn edit(&self, tree: u32, key: &[u8], value: Option<Stored<'_>>) -> Result<(), Error> {
-        let tree = self.catalog.by_id(tree).ok_or_else(|| unknown_tree(tree))?;
-        self.edit_all(tree, &[Edit { index: 0, key, value }]).await
-    }
-
-    pub(crate) async fn edit_all(&self, tree: TreeRef, edits: &[Edit<'_>]) -> Result<(), Error> {
-        let pool = self.forest.pool();
-        let (mut ways, mut written) = (Vec::new(), false);
-        loop {
-            let relief = pool.relief();
-            let blocked = match self.try_edit(tree, edits, &mut ways)? {
-                Ok(()) => return Ok(()),
-                Err(blocked) => blocked,
-            };
-            match blocked {
-                Blocked::Fetch(pages) => pool.fetch_many(&pages).await?,
-                Blocked::Refused(refusal) => {
-                    wait_for(pool, refusal, relief, self.epoch, &mut written).await?;
-                }
-                Blocked::Moved | Blocked::TooManyLeaves => {}
-            }
-        }
-    }
-
-    fn try_edit(
-        &self,
-        tree: TreeRef,
-        edits: &[Edit<'_>],
-        ways: &mut Vec<Way>,
-    ) -> Result<Result<(), Blocked>, Error> {
-        let keys = edits.iter().map(|edit| (tree, edit.key));
-        let leaves = match self.forest.latch_leaves(keys, ways, edits.len())? {
-            Ok(leaves) => leaves,
-            Err(blocked) => return Ok(Err(blocked)),
-        };
-        let plan = match leaves.plan(self.epoch, edits) {
-            Ok(plan) => plan,
-            Err(blocked) => return Ok(Err(blocked)),
-        };
-        let pool = self.forest.pool();
-        let retire = |references: &[_]| retire_values(pool, references, self.epoch);
-        let split = plan.commit(self.epoch, retire);
-        match self.posting {
-            Posting::Now => {
-                self.forest.post_now(|id| self.catalog.by_id(id), split, &OneEpoch(self.epoch));
-            }
-            Posting::Later => split.into_iter().for_each(|left| self.forest.report_unposted(left)),
-        }
-        Ok(Ok(()))
-    }
-}
-
-/// Log records that are replayed together, so that the leaves that they need load together.
-const WINDOW: usize = 1024;
-const WINDOW_BYTES: usize = 1 << 20;

@@ -38,7 +38,7 @@ impl Engine {
         value: &mut Vec<u8>,
     ) -> Result<Option<bool>, Error> {
         self.check()?;
-        match self.forest.get(tree, key, &mut Way::default(), value)? {
+        match self.look(tree, key, &mut Way::default(), value)? {
             Step::Done(Some(Kind::Overflow)) | Step::Fetch(_) => Ok(None),
             Step::Done(found) => Ok(Some(found.is_some())),
         }
@@ -104,12 +104,33 @@ impl Engine {
         self.large_part(tree, key, value, ALL).await
     }
 
+    /// The value that the pages have under a key, whatever is pending.
+    pub(crate) async fn get_in_pages(
+        &self,
+        tree: TreeRef,
+        key: &[u8],
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let (mut bytes, mut way) = (Vec::new(), Way::default());
+        loop {
+            self.check()?;
+            match self.forest.get(tree, key, &mut way, &mut bytes)? {
+                Step::Done(None) => return Ok(None),
+                Step::Done(Some(Kind::Inline)) => return Ok(Some(bytes)),
+                Step::Done(Some(Kind::Overflow)) => {
+                    let value = ValueRef::from_bytes(&bytes).ok_or_else(|| lost_value(&bytes))?;
+                    return self.large_part(tree, key, value, ALL).await;
+                }
+                Step::Fetch(pages) => self.pool().fetch_many(&pages).await?,
+            }
+        }
+    }
+
     /// What stands under a key.
     pub(crate) async fn find(&self, tree: TreeRef, key: &[u8]) -> Result<Option<Found>, Error> {
         let (mut bytes, mut way) = (Vec::new(), Way::default());
         loop {
             self.check()?;
-            match self.forest.get(tree, key, &mut way, &mut bytes)? {
+            match self.look(tree, key, &mut way, &mut bytes)? {
                 Step::Done(None) => return Ok(None),
                 Step::Done(Some(Kind::Inline)) => return Ok(Some(Found::Inline(bytes))),
                 Step::Done(Some(Kind::Overflow)) => {
@@ -170,7 +191,7 @@ impl Engine {
                     still_open.push(index);
                     continue;
                 }
-                match self.forest.get(tree, &keys[index], &mut ways[index], &mut value)? {
+                match self.look(tree, &keys[index], &mut ways[index], &mut value)? {
                     Step::Done(None) => {}
                     Step::Done(Some(Kind::Inline)) => values[index] = Some(value.clone()),
                     Step::Done(Some(Kind::Overflow)) => large.push((index, value.clone())),
@@ -208,7 +229,7 @@ impl Engine {
     ) -> Result<(Scan, Chunk), Error> {
         loop {
             self.check()?;
-            match self.forest.scan(&mut scan, &mut chunk)? {
+            match self.scan_step(&mut scan, &mut chunk)? {
                 Step::Done(()) => return Ok((scan, chunk)),
                 Step::Fetch(pages) => self.pool().fetch_many(&pages).await?,
             }
@@ -221,7 +242,7 @@ impl Engine {
     /// A damaged tree; a closed or poisoned engine.
     pub fn scan_now(&self, scan: &mut Scan, chunk: &mut Chunk) -> Result<bool, Error> {
         self.check()?;
-        Ok(matches!(self.forest.scan(scan, chunk)?, Step::Done(())))
+        Ok(matches!(self.scan_step(scan, chunk)?, Step::Done(())))
     }
 
     /// Finds the nearest entry that `search` aims at; says whether there is one.
@@ -232,7 +253,7 @@ impl Engine {
         let tree = search.tree();
         loop {
             self.check()?;
-            match self.forest.nearest(&mut search)? {
+            match self.nearest_step(&mut search)? {
                 Step::Done(true) if search.kind() == Kind::Overflow => {
                     let (key, reference) = (search.key().to_vec(), search.value().to_vec());
                     let engine = Arc::clone(&self);
@@ -254,7 +275,7 @@ impl Engine {
     /// A damaged tree; a closed or poisoned engine.
     pub fn nearest_now(&self, search: &mut Nearest) -> Result<Option<bool>, Error> {
         self.check()?;
-        match self.forest.nearest(search)? {
+        match self.nearest_step(search)? {
             Step::Done(true) if search.kind() == Kind::Overflow => Ok(None),
             Step::Done(found) => Ok(Some(found)),
             Step::Fetch(_) => Ok(None),

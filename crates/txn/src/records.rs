@@ -63,7 +63,7 @@ pub(crate) struct Records {
     room: Event,
     count: AtomicU64,
     /// The catalog is changed by one after the other.
-    catalog: async_lock::Mutex<()>,
+    pub(crate) catalog: async_lock::Mutex<()>,
 }
 
 /// Records that wait for a worker; futures beyond that wait for room, owning nothing.
@@ -160,11 +160,11 @@ impl Engine {
                 break;
             }
             match self.records.take() {
-                Some(Record::Apply { mut job, done }) => {
-                    let settled = self.see_through(&mut job).await;
+                Some(Record::Apply { mut job, done }) => match self.see_through(&mut job).await {
                     // The future may be gone: the write stands all the same.
-                    let _ = done.send(settled);
-                }
+                    Some(settled) => drop(done.send(settled)),
+                    None => self.defer(job, done),
+                },
                 Some(Record::CreateTree { name, options, done }) => {
                     let one_at_a_time = self.records.catalog.lock().await;
                     let created = self.create_tree_now(&name, &options).await;
@@ -184,17 +184,29 @@ impl Engine {
         self.records.room.notify(usize::MAX);
     }
 
-    /// Tries until the batch is applied or fails, waiting for whatever is lacking.
-    async fn see_through(&self, job: &mut Job) -> Settled {
+    /// Tries until the batch is applied or fails, waiting for whatever is lacking; `None` if it is too
+    /// large for one step.
+    async fn see_through(&self, job: &mut Job) -> Option<Settled> {
         let mut waiting = Waiting::new(self);
         loop {
             waiting.listen();
             match self.attempt(job, &mut waiting.ways) {
-                Attempt::Applied(outcome) => return Ok(outcome),
-                Attempt::Violated { sequence, error } => return Err(Rejected { error, sequence }),
-                Attempt::Failed(error) => return Err(error.into()),
-                Attempt::Unknown(values) => job.known.read(self, &values).await?,
-                lacking => waiting.wait(lacking).await?,
+                Attempt::Applied(outcome) => return Some(Ok(outcome)),
+                Attempt::Violated { sequence, error } => {
+                    return Some(Err(Rejected { error, sequence }));
+                }
+                Attempt::TooLarge => return None,
+                Attempt::Failed(error) => return Some(Err(error.into())),
+                Attempt::Unknown(values) => {
+                    if let Err(error) = job.known.read(self, &values).await {
+                        return Some(Err(error.into()));
+                    }
+                }
+                lacking => {
+                    if let Err(error) = waiting.wait(lacking).await {
+                        return Some(Err(error.into()));
+                    }
+                }
             }
         }
     }
@@ -208,12 +220,20 @@ pub(crate) struct Waiting<'e> {
     /// Pages that they lead to.
     pins: Vec<(PageId, OwnedPin)>,
     relief: Option<event_listener::EventListener>,
+    moved: Option<event_listener::EventListener>,
     checkpointed: bool,
 }
 
 impl<'e> Waiting<'e> {
     pub(crate) fn new(engine: &'e Engine) -> Self {
-        Self { engine, ways: Vec::new(), pins: Vec::new(), relief: None, checkpointed: false }
+        Self {
+            engine,
+            ways: Vec::new(),
+            pins: Vec::new(),
+            relief: None,
+            moved: None,
+            checkpointed: false,
+        }
     }
 
     /// Before each attempt: whatever comes free from now on will be noticed.
@@ -235,10 +255,12 @@ impl<'e> Waiting<'e> {
                 }
             }
             Attempt::NoRoom => self.engine.room_or_end().await,
+            Attempt::Held => self.engine.wait_for_overlay(&mut self.moved).await,
             Attempt::Moved => {}
             Attempt::Applied(_)
             | Attempt::Violated { .. }
             | Attempt::Unknown(_)
+            | Attempt::TooLarge
             | Attempt::Failed(_) => {}
         }
         Ok(())

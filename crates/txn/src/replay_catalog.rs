@@ -6,7 +6,8 @@ use treering_pagefile::{FileError, FileErrorKind};
 use crate::catalog::{CATALOG, OPENINGS_KEY};
 use crate::create_tree::{Change, as_edits, creation, renaming};
 use crate::error::Error;
-use crate::open::{Replay, make_root};
+use crate::open::make_root;
+use crate::replay::Replay;
 use crate::tree_options::TreeOptions;
 use crate::unique::next_opening;
 
@@ -62,7 +63,7 @@ impl Replay {
         Ok(())
     }
 
-    async fn change_catalog(&self, changes: &[Change]) -> Result<(), Error> {
+    pub(crate) async fn change_catalog(&self, changes: &[Change]) -> Result<(), Error> {
         self.edit_all(CATALOG, &as_edits(changes)).await
     }
 }

@@ -14,26 +14,41 @@ use treering_bufpool::{Pool, ValueRef};
 use treering_pagefile::{CheckpointInfo, Disk, FileError, FileErrorKind};
 
 use crate::body::{Entry, decode, decode_runs};
+use crate::deferred::body_references;
 use crate::error::Error;
 use crate::log::{LogReader, Record};
 
 /// Takes what the values of the log behind a checkpoint lie in.
 pub(crate) async fn claim_values(
-    pool: &Pool,
+    pool: &Arc<Pool>,
     disk: Arc<dyn Disk>,
     checkpoint: CheckpointInfo,
+    epoch: u64,
 ) -> Result<(), Error> {
     let CheckpointInfo { incarnation, log, sequence, .. } = checkpoint;
     let mut reader = LogReader::open(disk, incarnation, log, sequence).await?;
     while let Some(record) = reader.next().await? {
+        let claim = |value: &Reference, runs: &[u8]| {
+            if pool.claim_value(value_of(value)?, &decode_runs(runs)) {
+                return Ok(());
+            }
+            Err(damaged(format!(
+                "log record {} has a large value whose pages belong to another",
+                record.sequence
+            )))
+        };
         for entry in decode_record(&record)? {
-            if let Entry::PutLarge { value, runs, .. } = entry
-                && !pool.claim_value(value_of(value)?, &decode_runs(runs))
-            {
-                return Err(damaged(format!(
-                    "log record {} has a large value whose pages belong to another",
-                    record.sequence
-                )));
+            match entry {
+                Entry::PutLarge { value, runs, .. } => claim(value, runs)?,
+                Entry::BigBatch { body, runs } => {
+                    claim(body, runs)?;
+                    // It is read now, for what it names itself, and again when its turn comes.
+                    adopt_value(pool, body, runs, epoch)?;
+                    for (value, runs) in body_references(pool, body).await? {
+                        claim(&value, &runs)?;
+                    }
+                }
+                _ => {}
             }
         }
     }

@@ -83,6 +83,8 @@ impl<'e> Verifier<'e> {
 
     async fn run(mut self) -> Result<Report, Error> {
         // Splits do not disturb the walk, merges would.
+        // Nor is there a deferred change then, whose body no leaf refers to.
+        let _turn = self.engine.overlays.turn.lock().await;
         let _no_merge = self.engine.merging.lock().await;
         let _ids_kept = self.engine.pool().keep_ids();
         // Before and after, so that no value is seen as pages but not as one that no leaf has yet.
@@ -98,6 +100,11 @@ impl<'e> Verifier<'e> {
             let name = format!("tree {:?}", String::from_utf8_lossy(&info.name));
             self.check_tree(&name, info.tree).await?;
         }
+        let (keys, height) = (self.report.keys, self.report.height);
+        for (_, tree) in self.engine.catalog.drops() {
+            self.check_tree("a tree that is being dropped", tree).await?;
+        }
+        (self.report.keys, self.report.height) = (keys, height);
         self.check_reached(&existing, &unattached);
         self.check_space();
         self.check_log().await?;

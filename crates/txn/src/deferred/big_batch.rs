@@ -1,0 +1,239 @@
+//! Batches that are too large for one step: the cache has not enough leaves or frames for them, or
+//! the log's buffer no room for their record.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::channel::oneshot;
+use treering_blink::{Reference, Stored};
+use treering_bufpool::ValueRef;
+use treering_pagefile::Room;
+
+use super::Deferred;
+use super::apply::{Applied, Chunk, Outcome as KeyOutcome};
+use super::commit::Commit;
+use crate::attempt::{Outcome, violation};
+use crate::body::{ENTRY_OVERHEAD, Entry, encode_runs};
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::job::Job;
+use crate::overlay::{Overlay, What};
+use crate::records::{Rejected, Settled};
+
+/// Outcomes that are applied in one step: at first, and at most.
+const CHUNK_FIRST: usize = 128;
+const CHUNK_MAX: usize = 1024;
+
+/// A big batch that holds.
+struct Held {
+    id: u64,
+    body: ValueRef,
+    job: Job,
+    deciding: Vec<u32>,
+    /// Of the large values, by operation.
+    references: BTreeMap<usize, Reference>,
+    overlay: Arc<Overlay>,
+}
+
+impl Engine {
+    /// Has an engine task commit a batch that is too large for one step, and apply it behind. Resolves
+    /// when it is committed or has failed.
+    pub(crate) async fn apply_deferred(self: &Arc<Self>, job: Job) -> Settled {
+        let (done, settled) = oneshot::channel();
+        self.defer(job, done);
+        settled.await.unwrap_or_else(|_| Err(self.ended().into()))
+    }
+
+    /// As [`Engine::apply_deferred`], for somebody else who waits.
+    pub(crate) fn defer(self: &Arc<Self>, job: Job, done: oneshot::Sender<Settled>) {
+        let engine = Arc::clone(self);
+        self.spawn(async move {
+            let turn = engine.overlays.turn.lock().await;
+            match engine.commit_big_batch(job).await {
+                Ok((held, outcome)) => {
+                    // The future may be gone: the batch stands all the same.
+                    let _ = done.send(Ok(outcome));
+                    engine.keep_applying(|| engine.apply_big_batch(&held)).await;
+                }
+                Err(rejected) => {
+                    engine.overlays.clear();
+                    let _ = done.send(Err(rejected));
+                }
+            }
+            drop(turn);
+        });
+    }
+
+    async fn commit_big_batch(&self, mut job: Job) -> Result<(Held, Outcome), Rejected> {
+        self.write_values(&mut job).await?;
+        let deciding = deciding(&job);
+        let body = self.write_body(&job, &deciding).await?;
+        self.sync_values().await.map_err(Error::from)?;
+
+        let batch = Arc::clone(&job.batch);
+        let what = What::Batch { batch, deciding: deciding.clone() };
+        let overlay = Arc::new(Overlay::new(what, (0, b"")));
+        self.overlays.set(Arc::clone(&overlay));
+        let mut outcome = self.check_conditions(&job).await?;
+        let trees = job.order.iter().map(|&at| job.batch.op(at).tree);
+        trees.into_iter().try_for_each(|tree| self.check_tree(tree))?;
+
+        let id = self.next_unique()?;
+        let value = body.value();
+        let (reference, runs) = (value.to_bytes(), encode_runs(body.runs()));
+        let entry = Deferred::Batch { body: reference, done: 0 };
+        let references =
+            job.written.iter().map(|(&at, written)| (at, written.value().to_bytes())).collect();
+        let mut values: Vec<_> = std::mem::take(&mut job.written).into_values().collect();
+        values.push(body);
+        outcome.sequence = self
+            .commit_deferred(Commit {
+                record: Entry::BigBatch { body: &reference, runs: &runs },
+                entries: &[(Deferred::key(id), Some(entry.encode()))],
+                values,
+                overlay: Some(&overlay),
+            })
+            .await?;
+        Ok((Held { id, body: value, job, deciding, references, overlay }, outcome))
+    }
+
+    /// Checks the conditions of a batch whose keys are claimed.
+    async fn check_conditions(&self, job: &Job) -> Result<Outcome, Rejected> {
+        let batch = &job.batch;
+        let mut outcome = Outcome::default();
+        let asks = batch.keeps_old() || batch.len() <= ASKED_MAX;
+        if asks {
+            outcome.existed = vec![false; batch.len()];
+            outcome.old = vec![None; if batch.keeps_old() { batch.len() } else { 0 }];
+        }
+        let mut violated: Option<(usize, Error)> = None;
+        let same_key = |a: &usize, b: &usize| {
+            let (a, b) = (batch.op(*a), batch.op(*b));
+            a.tree == b.tree && a.key == b.key
+        };
+        for run in job.order.chunk_by(same_key) {
+            if !asks && !run.iter().any(|&at| batch.op(at).kind.has_condition()) {
+                continue;
+            }
+            let first = batch.op(run[0]);
+            let there = self.get_in_pages(first.tree, first.key).await?;
+            let mut now = there.as_deref();
+            for &at in run {
+                let op = batch.op(at);
+                if asks {
+                    outcome.existed[at] = now.is_some();
+                }
+                if batch.keeps_old() {
+                    outcome.old[at] = now.map(<[u8]>::to_vec);
+                }
+                match violation(op.kind, now.is_some(), now == Some(op.value)) {
+                    // The first in the order of the batch is the one to name.
+                    Some(violation) => {
+                        if violated.as_ref().is_none_or(|(first, _)| at < *first) {
+                            let (key, there) = (op.key.into(), now.map(Arc::from));
+                            let error = Error::Violated { operation: at, key, violation, there };
+                            violated = Some((at, error));
+                        }
+                    }
+                    None if op.kind.gives_value() => now = Some(op.value),
+                    None if op.kind.takes_away() => now = None,
+                    None => {}
+                }
+            }
+        }
+        match violated {
+            None => Ok(outcome),
+            Some((_, error)) => Err(Rejected { error, sequence: self.log.last_sequence() }),
+        }
+    }
+
+    async fn apply_big_batch(&self, held: &Held) -> Result<(), Error> {
+        let Held { id, body, job, deciding, references, overlay } = held;
+        let place = |at: usize| job.batch.op(deciding[at] as usize);
+        // Where it is after an attempt that failed for want of space.
+        let mut at = deciding.partition_point(|&at| {
+            let op = job.batch.op(at as usize);
+            !overlay.claims(op.tree.id, op.key)
+        });
+        let mut most = CHUNK_FIRST;
+        while at < deciding.len() {
+            let (mut end, mut bytes) = (at, 0);
+            while end < deciding.len() && end - at < most {
+                bytes += place(end).key.len() + place(end).value.len() + ENTRY_OVERHEAD;
+                if end > at && bytes > self.limits.batch_bytes / 2 {
+                    break;
+                }
+                end += 1;
+            }
+            let outcomes: Vec<_> = deciding[at..end]
+                .iter()
+                .map(|&at| {
+                    let op = job.batch.op(at as usize);
+                    let value = match references.get(&(at as usize)) {
+                        Some(reference) => Some(Stored::Overflow(reference)),
+                        None => op.kind.gives_value().then_some(Stored::Inline(op.value)),
+                    };
+                    KeyOutcome { tree: op.tree, key: op.key, value }
+                })
+                .collect();
+            let last = end == deciding.len();
+            let entry = Deferred::Batch { body: body.to_bytes(), done: end as u64 };
+            let progress = [(Deferred::key(*id), (!last).then(|| entry.encode()))];
+            let chunk = Chunk { outcomes: &outcomes, progress: &progress, room: Room::Growing };
+            let after = |epoch| {
+                if last {
+                    self.pool().retire_value(*body, epoch);
+                    overlay.advance(u32::MAX, b"");
+                } else {
+                    overlay.advance(place(end).tree.id, place(end).key);
+                }
+            };
+            match self.apply_chunk(&chunk, &after).await? {
+                Applied::Yes => {
+                    self.overlays.notify_moved();
+                    at = end;
+                    most = (most * 2).min(CHUNK_MAX);
+                }
+                Applied::TooMany => most = ((end - at) / 2).max(1),
+            }
+        }
+        self.overlays.clear();
+        Ok(())
+    }
+
+    /// Applies what holds already until it is done. A full disk may get room; otherwise, what is left
+    /// is done when the database is opened again.
+    pub(super) async fn keep_applying<'a, F>(&'a self, apply: impl Fn() -> F)
+    where
+        F: Future<Output = Result<(), Error>> + 'a,
+    {
+        while let Err(error) = apply().await {
+            if self.check().is_err() {
+                return;
+            }
+            tracing::warn!(%error, "a change that holds already could not be applied yet");
+            self.runtime.sleep(PAUSE).await;
+        }
+    }
+}
+
+/// The operations that decide what their keys come to, by tree and key: the last on each key that
+/// changes it.
+fn deciding(job: &Job) -> Vec<u32> {
+    let batch = &job.batch;
+    let same_key = |a: &usize, b: &usize| {
+        let (a, b) = (batch.op(*a), batch.op(*b));
+        a.tree == b.tree && a.key == b.key
+    };
+    let changes = |at: &&usize| {
+        let kind = batch.op(**at).kind;
+        kind.gives_value() || kind.takes_away()
+    };
+    let runs = job.order.chunk_by(same_key);
+    runs.filter_map(|run| run.iter().rev().find(changes)).map(|&at| at as u32).collect()
+}
+
+/// For batches of more operations, nobody is told which keys were there before.
+const ASKED_MAX: usize = 4096;
+/// How long to wait for room on a full disk.
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
