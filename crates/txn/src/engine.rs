@@ -110,6 +110,8 @@ pub struct Engine {
     pub(crate) overlays: Overlays,
     /// Held while pages are merged, and by who needs pages to stay: engine tasks.
     pub(crate) merging: async_lock::Mutex<()>,
+    /// Pages may be on their way from the queue of the underfull ones to being merged.
+    pub(crate) merging_now: AtomicBool,
     pub(crate) merges: AtomicU64,
     pub(crate) compacting: async_lock::Mutex<()>,
     /// Extents reserved for the next recovery.
@@ -196,6 +198,7 @@ impl Engine {
             checkpoints: Checkpoints::default(),
             overlays: Overlays::default(),
             merging: async_lock::Mutex::new(()),
+            merging_now: AtomicBool::new(false),
             merges: AtomicU64::new(0),
             compacting: async_lock::Mutex::new(()),
             replay_slack: AtomicUsize::new(0),

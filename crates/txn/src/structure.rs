@@ -74,6 +74,7 @@ impl Engine {
                 return;
             }
             let undisturbed = self.merging.lock().await;
+            self.merging_now.store(true, Ordering::SeqCst);
             if let Some(page) = self.forest.take_underfull() {
                 if !self.merge_from(page, &mut stuck).await {
                     later.push(page);
@@ -81,6 +82,7 @@ impl Engine {
                 continue;
             }
             drop(undisturbed);
+            self.merging_now.store(false, Ordering::SeqCst);
             self.tidied.notify(usize::MAX);
             let ending = select(reported, closing);
             if later.is_empty() {
@@ -101,9 +103,8 @@ impl Engine {
         loop {
             let tidied = self.tidied.listen();
             self.check()?;
-            // Under the mutex none of them is on its way.
-            let idle = self.merging.try_lock().is_some_and(|_merging| !self.forest.has_underfull());
-            if idle {
+            // In this order: what is not waiting any more is being dealt with, or has been.
+            if !self.forest.has_underfull() && !self.merging_now.load(Ordering::SeqCst) {
                 return Ok(());
             }
             tidied.await;
