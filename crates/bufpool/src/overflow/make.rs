@@ -259,7 +259,7 @@ impl Drop for ValueMaker {
         if !self.in_flight.is_empty() {
             // The task was dropped half-way, with its runtime: these extents are still written to,
             // and are nobody's until the database is opened again.
-            std::mem::forget(self.take_pages());
+            self.take_pages().keep();
         }
     }
 }
@@ -280,6 +280,13 @@ impl Written {
         self.pages.ids = 0;
         self.pages.runs.clear();
         (self.pages.first, Arc::clone(&self.runs))
+    }
+}
+
+impl Pages {
+    /// Nothing of it is given back any more.
+    fn keep(mut self) {
+        self.ids = 0;
     }
 }
 
