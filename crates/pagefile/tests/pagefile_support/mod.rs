@@ -360,7 +360,7 @@ impl Engine {
         // Page writes go ahead of whatever a manual disk holds back.
         self.disk.perform(self.disk.state(), request);
         receiver.recv().unwrap().unwrap();
-        let entry = MapEntry { page, extent, stamp, overflow: page.0 % 3 == 0 };
+        let entry = MapEntry { page, extent, stamp, overflow: page.0.is_multiple_of(3) };
         let previous = self.pages.insert(page, entry).map(|entry| entry.extent);
         self.file.record_written(entry, self.epoch, previous);
         self.next_page = self.next_page.max(page.0 + 1);
