@@ -426,7 +426,6 @@ fn errors_say_what_was_done_to_what_and_what_to_do_next() {
             ),
             ("condition", differs.commit().await.unwrap_err(), vec!["000003", "another value"]),
             ("key", tree.put([b'k'; 5000], "x").await.unwrap_err(), vec!["5000", "1024"]),
-            ("value", tree.put("k", [0; 5000]).await.unwrap_err(), vec!["5001"]),
             ("large", large.commit().await.unwrap_err(), vec!["smaller"]),
             ("spans", spans.commit().await.unwrap_err(), vec!["another database"]),
             ("name", db.tree("").await.unwrap_err(), vec!["name"]),
