@@ -312,3 +312,36 @@ fn a_step_completes_in_its_first_poll_when_all_is_in_memory() {
         }
     });
 }
+
+/// Leaves of so many entries have fillers between them, which show the key to their right.
+#[test]
+fn t16_t12_a_cursor_steps_over_fillers_in_both_directions() {
+    block_on(async {
+        let home = Home::new();
+        let db = tiny(32 << 10, 64).open(&home.path).await.unwrap();
+        let tree = db.tree("t").await.unwrap();
+        let mut model = Pairs::new();
+        // A permutation, so that leaves split in the middle and are filled again.
+        let numbers = || (0..6000u32).map(|number| number * 2657 % 6000);
+        let key = |number: u32| format!("{number:04}").into_bytes();
+        for number in numbers() {
+            tree.put(key(number), b"").durability(Durability::None).await.unwrap();
+            model.insert(key(number), Vec::new());
+        }
+        walk(&tree, &model).await;
+        for number in numbers().filter(|number| number % 3 == 0) {
+            tree.delete(key(number)).durability(Durability::None).await.unwrap();
+            model.remove(&key(number));
+        }
+        walk(&tree, &model).await;
+        let mut cursor = tree.cursor();
+        for number in numbers().filter(|number| *number < 5998).take(500) {
+            assert!(cursor.seek(key(number)).await.unwrap());
+            assert_eq!(cursor.key(), model.range(key(number)..).next().map(|(key, _)| &key[..]));
+            let found = cursor.seek_for_prev(key(number)).await.unwrap();
+            let expected = model.range(..=key(number)).next_back();
+            assert_eq!(found, expected.is_some());
+            assert_eq!(cursor.key(), expected.map(|(key, _)| &key[..]));
+        }
+    });
+}
