@@ -62,13 +62,18 @@ async fn life(sim: &Sim, told: &Mutex<Told>, seed: u64) -> Result<(), Error> {
     Ok(())
 }
 
-/// What there is of the key, which has to be a prefix of what was inserted; and what is to be
-/// expected from here on.
+/// Opens what is left, and compares.
 async fn judge(sim: &Sim, told: &Mutex<Told>, seed: u64, context: &str) {
     let engine = open(sim, options(32, 1 << 40 | seed)).await.unwrap();
     let tree = tree(&engine).await.unwrap();
     let pairs = scan_all(&engine, tree, Direction::Forward).await.unwrap();
-    let mut told = told.lock().unwrap();
+    compare(&mut told.lock().unwrap(), pairs, context);
+    assert_clean(&engine, context).await;
+    engine.close().await.unwrap();
+}
+
+/// What is there is a prefix of what was told, which is cut to it.
+fn compare(told: &mut Told, pairs: Vec<(Vec<u8>, Vec<u8>)>, context: &str) {
     assert!(pairs.len() >= told.durable, "{context}: {} of {}", pairs.len(), told.durable);
     assert!(pairs.len() <= told.inserted.len(), "{context}");
     told.inserted.truncate(pairs.len());
@@ -83,9 +88,6 @@ async fn judge(sim: &Sim, told: &Mutex<Told>, seed: u64, context: &str) {
     }
     told.greatest = told.greatest.max(last);
     told.durable = told.inserted.len();
-    drop(told);
-    assert_clean(&engine, context).await;
-    engine.close().await.unwrap();
 }
 
 #[test]
