@@ -20,7 +20,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use crate::buf::AlignedBuf;
 use crate::disk::{Op, sync_file};
 use crate::error::{FileError, FileErrorKind};
-use crate::file::{PageFile, lock};
+use crate::file::{MapEntry, PageFile, lock};
 use crate::map::{self, Image, Kind, Layout, Line, Sizes};
 use crate::space::Run;
 use crate::superblock::{self, CheckpointInfo, Superblock};
@@ -28,7 +28,7 @@ use crate::superblock::{self, CheckpointInfo, Superblock};
 /// Pieces of the map in flight at once.
 const WRITES_IN_FLIGHT: usize = 16;
 /// Extents released under one hold of the mutex.
-const RELEASED_AT_ONCE: usize = 1024;
+pub(crate) const RELEASED_AT_ONCE: usize = 1024;
 
 /// Whether a checkpoint can be made.
 pub(crate) enum Checkpointer {
@@ -44,6 +44,19 @@ pub(crate) struct Checkpointed {
     pub(crate) image: Image,
     pub(crate) layout: Layout,
     pub(crate) generation: u64,
+    pub(crate) info: CheckpointInfo,
+}
+
+impl Checkpointed {
+    /// Where each page is, by rising page id.
+    pub(crate) fn entries(&self) -> Vec<MapEntry> {
+        let lines = self.image.lines();
+        let entry = |line: Line| {
+            let (extent, overflow) = map::unpack_extent(line.extent);
+            MapEntry { page: line.page, extent, stamp: line.stamp, overflow }
+        };
+        lines.map(entry).collect()
+    }
 }
 
 impl PageFile {
@@ -103,6 +116,7 @@ impl PageFile {
             self.health.check()?;
             superblock::write_copy(&*self.disk, self.file, copy, superblock.encode()).await?;
         }
+        state.info = info;
         self.ledger().finish(&state.layout, state.image.live());
         while self.ledger().release_some(RELEASED_AT_ONCE) {}
         tracing::debug!(

@@ -15,7 +15,7 @@ use crate::disk::{Disk, FileId, Lane, Op, sync_file, transfer};
 use crate::error::{FileError, FileErrorKind, Health};
 use crate::file::{MapEntry, PageFile};
 use crate::ledger::{Ledger, Room};
-use crate::map::{self, DirectoryRef, Layout, Line, Segment};
+use crate::map::{self, DirectoryRef, Layout, Segment};
 use crate::space::Geometry;
 use crate::superblock::{self, COPY_LEN, CheckpointInfo, Found, NAMES, OFFSETS, Superblock};
 
@@ -179,12 +179,7 @@ impl PageFile {
             superblock::write_copy(&*disk, place.file, copy, renewed.encode()).await?;
         }
 
-        let lines = checkpointed.image.lines();
-        let entries = lines.map(|Line { page, extent, stamp }| {
-            let (extent, overflow) = map::unpack_extent(extent);
-            MapEntry { page, extent, stamp, overflow }
-        });
-        let entries = entries.collect();
+        let entries = checkpointed.entries();
         let id = place.file;
         let idle = Checkpointer::Idle(Box::new(checkpointed));
         let file = Self::assemble(disk, health, id, ledger, idle, renewed.next_stamp);
@@ -322,7 +317,8 @@ impl<'a> Place<'a> {
         let geometry = Geometry::new(superblock.page_size);
         let slots = geometry.slots_in(len);
         let layout = self.load_directory(&geometry, slots, superblock.directory).await?;
-        let mut checkpointed = Checkpointed { layout, ..Checkpointed::default() };
+        let info = superblock.checkpoint;
+        let mut checkpointed = Checkpointed { layout, info, ..Checkpointed::default() };
 
         let mut segments = checkpointed.layout.segments.iter();
         let mut reads = FuturesOrdered::new();

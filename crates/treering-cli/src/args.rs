@@ -75,6 +75,8 @@ pub(crate) enum Command {
     Verify(DatabaseArgs),
     /// Write a checkpoint
     Checkpoint(DatabaseArgs),
+    /// Copy the database to a new or empty folder; the copy is a database, too
+    Backup(BackupArgs),
     /// See it work: load a million records, be killed in the middle of more, recover, lose nothing
     Demo(DemoArgs),
 }
@@ -201,6 +203,15 @@ pub(crate) struct StatArgs {
     /// As a JSON object
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    #[command(flatten)]
+    pub(crate) database: DatabaseArgs,
+    /// The folder of the copy: new or empty
+    #[arg(value_name = "DEST")]
+    pub(crate) destination: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,6 @@
-//! `verify` and `checkpoint`.
+//! `verify`, `checkpoint` and `backup`.
 
-use crate::args::{DatabaseArgs, EngineArgs};
+use crate::args::{BackupArgs, DatabaseArgs, EngineArgs};
 use crate::error::{Failure, Verdict};
 use crate::open::{Missing, with_database};
 use crate::output::{Output, grouped, say};
@@ -44,5 +44,20 @@ pub(crate) async fn checkpoint(
     })
     .await?;
     say(format_args!("everything up to sequence {} is in the page file", grouped(sequence)))?;
+    Ok(Verdict::Fine)
+}
+
+pub(crate) async fn backup(engine: &EngineArgs, args: BackupArgs) -> Result<Verdict, Failure> {
+    let BackupArgs { database, destination } = args;
+    let copied = with_database(engine, &database.database, Missing::Refuse, async |database| {
+        Ok(database.backup(&destination).await?)
+    })
+    .await?;
+    say(format_args!(
+        "{} pages, everything up to sequence {}, are in {}",
+        grouped(copied.pages),
+        grouped(copied.sequence),
+        destination.display()
+    ))?;
     Ok(Verdict::Fine)
 }

@@ -68,6 +68,7 @@ async fn run(arguments: Arguments) -> Result<Verdict, Failure> {
         Command::Stat(stat) => stat::run(engine, stat).await,
         Command::Verify(database) => check::verify(engine, database).await,
         Command::Checkpoint(database) => check::checkpoint(engine, database).await,
+        Command::Backup(backup) => check::backup(engine, backup).await,
         Command::Demo(demo) => demo::run(engine, demo).await,
     }
 }

@@ -1,14 +1,18 @@
 //! An open database.
 
+use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::sync::Arc;
 
+use treering_pagefile::{DirectoryLock, DiskOptions, open_directory};
 use treering_txn::{
-    Compacted, Durability, Engine, EngineStats, Recovery, Report, TreeInfo, TreeOptions,
+    BackedUp, BackupTarget, Compacted, Durability, Engine, EngineStats, Recovery, Report, TreeInfo,
+    TreeOptions,
 };
 
 use crate::batch::Batch;
 use crate::error::Error;
+use crate::folder;
 use crate::multi::MultiTree;
 use crate::options::Options;
 use crate::registry::Entry;
@@ -209,6 +213,30 @@ impl Database {
         Ok(self.shared.engine.compact().await?)
     }
 
+    /// Copies the database to the folder `path`, which is new or empty, while reads and writes go on.
+    /// The copy is a database of its own: it has everything that was committed before the call, and
+    /// of what was committed meanwhile all up to one commit, whose sequence is in the answer. Every
+    /// page is verified on the way.
+    ///
+    /// Until the backup is whole, `path` holds no database, so an interrupted one cannot be taken for
+    /// a backup; the next one may go to the same folder.
+    ///
+    /// Meanwhile, pages that writers replace keep their place in the file, which may grow by what is
+    /// written. If the disk is full, the backup fails, and no write does.
+    ///
+    /// Dropping the future does not stop the backup; closing the database does.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::InvalidOptions`] or [`crate::ErrorKind::Locked`] for the folder;
+    /// [`crate::ErrorKind::Full`], [`crate::ErrorKind::Io`] for either disk;
+    /// [`crate::ErrorKind::Damaged`], naming the page; [`crate::ErrorKind::Poisoned`],
+    /// [`crate::ErrorKind::Closed`].
+    pub async fn backup(&self, path: impl AsRef<Path>) -> Result<BackedUp, Error> {
+        let path = path.as_ref().to_path_buf();
+        let backed_up = self.shared.engine.backup(move || Ok(backup_target(&path)?)).await;
+        Ok(backed_up?)
+    }
+
     /// Checks everything on disk: each page's checksum, order and fences, each link, each parent's
     /// separators, that every page is reached once, that the space map fits, and the log. Writes go
     /// on meanwhile. Writes a checkpoint first.
@@ -241,6 +269,15 @@ impl Database {
         self.shared.entry.end();
         Ok(self.shared.engine.close().await?)
     }
+}
+
+/// On the engine's thread: the folder that a backup goes to.
+fn backup_target(path: &Path) -> Result<BackupTarget, Error> {
+    folder::prepare(path, true)?;
+    let lock = DirectoryLock::acquire(path)?;
+    let disk = open_directory(path, &DiskOptions { lanes: Some(1), ..DiskOptions::default() })?;
+    let entropy = RandomState::new().hash_one(path);
+    Ok(BackupTarget { disk, entropy, keep: Box::new(lock) })
 }
 
 impl std::fmt::Debug for Database {

@@ -134,6 +134,12 @@ impl From<Inner> for Error {
     }
 }
 
+impl From<Error> for Inner {
+    fn from(error: Error) -> Self {
+        error.inner
+    }
+}
+
 impl From<FileError> for Error {
     fn from(error: FileError) -> Self {
         Inner::File(error).into()

@@ -65,8 +65,8 @@ pub use tree::Tree;
 pub use treering_bufpool::PoolStats;
 pub use treering_pagefile::SpaceStats;
 pub use treering_txn::{
-    Compacted, Durability, EngineStats as Stats, Gap, KeyType, LogUsage, Recovery, Report,
-    TreeOptions,
+    BackedUp, Compacted, Durability, EngineStats as Stats, Gap, KeyType, LogUsage, Recovery,
+    Report, TreeOptions,
 };
 #[cfg(feature = "bytemuck")]
 pub use typed::Pod;

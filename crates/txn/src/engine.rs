@@ -363,10 +363,12 @@ impl Engine {
         self.ended.notify(usize::MAX);
     }
 
-    /// Provides room in the page file: grows it, or, if the disk is full, frees what a checkpoint
-    /// can free, once.
+    /// Provides room in the page file: grows it, or, if the disk is full, frees what backups hold and
+    /// what a checkpoint can free, once.
     pub(crate) async fn make_space(&self, checkpointed: &mut bool) -> Result<(), Error> {
-        match self.pool().file().grow().await {
+        let file = self.pool().file();
+        match file.grow().await {
+            Err(error) if error.kind() == FileErrorKind::Full && file.break_snapshots() => Ok(()),
             Err(error) if error.kind() == FileErrorKind::Full && !*checkpointed => {
                 *checkpointed = true;
                 self.checkpoint().await

@@ -14,6 +14,7 @@
 //! Where to begin reading: `attempt` (one write), `commit` (its way), `checkpoint`, `open`.
 
 mod attempt;
+mod backup;
 mod batch;
 mod body;
 mod catalog;
@@ -45,6 +46,7 @@ mod verify;
 mod verify_large;
 
 pub use attempt::Outcome;
+pub use backup::{BackedUp, BackupTarget};
 pub use batch::{Batch, OpKind};
 pub use catalog::TreeInfo;
 pub use compact::Compacted;
