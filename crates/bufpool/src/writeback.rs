@@ -151,6 +151,9 @@ impl Pool {
     /// Starts the write-back of the coldest dirty pages ahead of the clock's hand; returns of how
     /// many.
     fn clean_some(&self) -> usize {
+        if self.file.is_read_only() {
+            return 0;
+        }
         let total = self.frames.len();
         let start = self.hand.load(Ordering::Relaxed);
         let wanted = (total / 8).clamp(4, 64);

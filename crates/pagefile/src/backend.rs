@@ -37,11 +37,20 @@ pub struct DiskOptions {
     /// in Tokio, once a runtime; a program built with `panic = "abort"` that uses such a runtime
     /// has to turn this off.
     pub tokio_reactor: bool,
+    /// Whether files are only read: none is created, and all are opened as such. Writes fail.
+    pub read_only: bool,
 }
 
 impl Default for DiskOptions {
     fn default() -> Self {
-        Self { io: IoBackend::Auto, lanes: None, threads: None, direct: true, tokio_reactor: true }
+        Self {
+            io: IoBackend::Auto,
+            lanes: None,
+            threads: None,
+            direct: true,
+            tokio_reactor: true,
+            read_only: false,
+        }
     }
 }
 
@@ -55,7 +64,7 @@ impl Default for DiskOptions {
 /// When the directory is missing or cannot be written, when threads or rings are refused, and when
 /// io_uring was asked for and the kernel does not allow it.
 pub fn open_directory(path: &Path, options: &DiskOptions) -> Result<Arc<dyn Disk>, FileError> {
-    let directory = Directory::open(path, options.direct)?;
+    let directory = Directory::open(path, options.direct, options.read_only)?;
     let (disk, why): (Arc<dyn Disk>, String) = match options.io {
         IoBackend::Threads => (threads(directory, options)?, "as asked for".into()),
         IoBackend::Uring => match ring(directory, options) {

@@ -71,8 +71,9 @@ impl PageFile {
     /// Any failed write or sync poisons the engine, and this returns the error of kind `Poisoned`.
     ///
     /// # Panics
-    /// If another checkpoint is running, or `info.epoch` is not beyond the last one's.
+    /// If the file is open for reading only, if another checkpoint is running, or `info.epoch` is not beyond the last one's.
     pub async fn checkpoint(&self, info: CheckpointInfo) -> Result<(), FileError> {
+        assert!(!self.read_only, "a file that is open for reading only has no checkpoints");
         self.health.check()?;
         let mut turn = Turn::begin(self)?;
         match self.write_checkpoint(&mut turn.state, info).await {

@@ -4,6 +4,12 @@
 //! file in the directory itself: nothing of the probe is left behind, and a directory that cannot
 //! be written is noticed before anything else happens. Files are never closed while the disk lives,
 //! so that an in-flight I/O's file costs one reference count.
+//!
+//! A directory that is only read is not touched at all: the page file itself is the probe, and every
+//! file is opened for reading.
+//!
+//! A name may be a link to a block device. It has the length that it has: allocating takes it as far
+//! as it goes, and cutting does nothing.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -13,6 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use crate::disk::FileId;
 use crate::error::FileError;
+use crate::open::PAGES;
 use crate::sync_share::SyncShare;
 use crate::work::lock;
 
@@ -26,6 +33,7 @@ pub(crate) struct Directory {
     path: PathBuf,
     handle: File,
     direct: bool,
+    read_only: bool,
     block_size: usize,
     /// Held while a file is opened, so that two who open the same name get the same file.
     opening: Mutex<()>,
@@ -46,12 +54,15 @@ pub(crate) struct OpenFile {
     /// Whether it was opened with O_DIRECT.
     pub(crate) direct: bool,
     pub(crate) block_size: usize,
+    /// The length of a block device; `None` for a file.
+    pub(crate) device_len: Option<u64>,
     pub(crate) syncs: SyncShare,
 }
 
 impl Directory {
     /// Opens an existing directory; `direct` is whether O_DIRECT is wanted where it works.
-    pub(crate) fn open(path: &Path, direct: bool) -> Result<Self, FileError> {
+    /// With `read_only`, nothing in it is created or written.
+    pub(crate) fn open(path: &Path, direct: bool, read_only: bool) -> Result<Self, FileError> {
         let doing = |what: &str| format!("{what} the database directory {}", path.display());
         let handle = File::open(path).map_err(|error| FileError::io(doing("opening"), error))?;
         let is_dir = handle.metadata().map(|data| data.is_dir());
@@ -59,9 +70,14 @@ impl Directory {
             let error = io::Error::from(io::ErrorKind::NotADirectory);
             return Err(FileError::io(doing("opening"), error));
         }
-        let access = probe(path, direct).map_err(|error| {
-            FileError::io(doing("creating a file (is it read-only?) in"), error)
-        })?;
+        let access = if read_only {
+            probe_reading(path, direct)
+                .map_err(|error| FileError::io(doing("opening the page file in"), error))?
+        } else {
+            probe(path, direct).map_err(|error| {
+                FileError::io(doing("creating a file (is it read-only?) in"), error)
+            })?
+        };
         let (direct, block_size) = match access {
             Access::Direct { block_size } => (true, block_size),
             Access::Buffered { reason } => {
@@ -74,9 +90,12 @@ impl Directory {
                 (false, BLOCK_MIN)
             }
         };
+        let device_block = device_block(&path.join(PAGES))
+            .map_err(|error| FileError::io(doing("looking at the page file in"), error))?;
+        let block_size = block_size.max(device_block);
         let path = path.to_path_buf();
         let (opening, files) = (Mutex::default(), RwLock::default());
-        Ok(Self { path, handle, direct, block_size, opening, files })
+        Ok(Self { path, handle, direct, read_only, block_size, opening, files })
     }
 
     pub(crate) fn block_size(&self) -> usize {
@@ -110,7 +129,8 @@ impl Directory {
             return Ok(id);
         }
         let path = self.path.join(name);
-        let (file, direct) = match open_existing(&path, self.direct) {
+        let create = create && !self.read_only;
+        let (file, direct) = match open_existing(&path, self.direct, self.read_only) {
             Err(error) if create && error.kind() == io::ErrorKind::NotFound => {
                 open_any(OpenOptions::new().create_new(true), &path, self.direct)?
             }
@@ -121,8 +141,8 @@ impl Directory {
             self.handle.sync_all()?;
         }
         let block_size = self.block_size;
-        let syncs = SyncShare::default();
-        let file = Arc::new(OpenFile { file, path, direct, block_size, syncs });
+        let (device_len, syncs) = (device_len(&file)?, SyncShare::default());
+        let file = Arc::new(OpenFile { file, path, direct, block_size, device_len, syncs });
         let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
         let id = FileId(u32::try_from(files.open.len()).map_err(io::Error::other)?);
         files.open.push(file);
@@ -145,11 +165,23 @@ impl Directory {
     }
 
     pub(crate) fn len(&self, id: FileId) -> io::Result<u64> {
-        Ok(self.file(id).file.metadata()?.len())
+        let file = self.file(id);
+        match file.device_len {
+            Some(len) => Ok(len),
+            None => Ok(file.file.metadata()?.len()),
+        }
     }
 
     pub(crate) fn set_len(&self, id: FileId, len: u64) -> io::Result<()> {
-        self.file(id).file.set_len(len)
+        let file = self.file(id);
+        match file.device_len {
+            Some(_) => file.extend_to(len),
+            None => file.file.set_len(len),
+        }
+    }
+
+    pub(crate) fn has_fixed_len(&self, id: FileId) -> bool {
+        self.file(id).device_len.is_some()
     }
 
     pub(crate) fn describe(&self, id: FileId) -> String {
@@ -164,8 +196,13 @@ impl Files {
 }
 
 impl OpenFile {
-    /// Extends the file to `end` where the file system cannot reserve space.
+    /// Extends the file to `end` where the file system cannot reserve space. A device has space up
+    /// to its end.
     pub(crate) fn extend_to(&self, end: u64) -> io::Result<()> {
+        if let Some(len) = self.device_len {
+            let full = io::Error::from(io::ErrorKind::StorageFull);
+            return if end <= len { Ok(()) } else { Err(full) };
+        }
         if self.file.metadata()?.len() < end { self.file.set_len(end) } else { Ok(()) }
     }
 }
@@ -175,13 +212,25 @@ enum Access {
     Buffered { reason: &'static str },
 }
 
-fn open_existing(path: &Path, direct: bool) -> io::Result<(File, bool)> {
+fn open_existing(path: &Path, direct: bool, read_only: bool) -> io::Result<(File, bool)> {
+    if read_only {
+        let mut options = OpenOptions::new();
+        return open_with(options.read(true), path, direct, false);
+    }
     open_any(&mut OpenOptions::new(), path, direct)
 }
 
 /// Opens for reading and writing, with O_DIRECT if wanted and possible.
 fn open_any(options: &mut OpenOptions, path: &Path, direct: bool) -> io::Result<(File, bool)> {
-    options.read(true).write(true);
+    open_with(options.read(true).write(true), path, direct, true)
+}
+
+fn open_with(
+    options: &mut OpenOptions,
+    path: &Path,
+    direct: bool,
+    writing: bool,
+) -> io::Result<(File, bool)> {
     #[cfg(target_os = "linux")]
     if direct {
         use std::os::unix::fs::OpenOptionsExt;
@@ -189,19 +238,18 @@ fn open_any(options: &mut OpenOptions, path: &Path, direct: bool) -> io::Result<
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                 tracing::warn!(file = %path.display(), "no O_DIRECT for this file");
                 // A creating open may have left the file behind before it failed.
-                let created = options.clone().create_new(false).create(true).open(path)?;
-                return Ok((created, false));
+                let opened = options.clone().create_new(false).create(writing).open(path)?;
+                return Ok((opened, false));
             }
             opened => return opened.map(|file| (file, true)),
         }
     }
-    let _ = direct;
+    let _ = (direct, writing);
     Ok((options.open(path)?, false))
 }
 
 #[cfg(target_os = "linux")]
 fn probe(path: &Path, direct: bool) -> io::Result<Access> {
-    use rustix::fs::{AtFlags, StatxFlags, statx};
     use rustix::io::Errno;
     use std::os::unix::fs::OpenOptionsExt;
 
@@ -241,19 +289,79 @@ fn probe(path: &Path, direct: bool) -> io::Result<Access> {
         }
         Err(error) => return Err(error),
     };
-    let Ok(stat) = statx(&file, "", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN) else {
-        return Ok(Access::Direct { block_size: BLOCK_MAX });
+    Ok(access_to(&file))
+}
+
+/// How a file that was opened with O_DIRECT may be accessed.
+#[cfg(target_os = "linux")]
+fn access_to(file: &File) -> Access {
+    use rustix::fs::{AtFlags, StatxFlags, statx};
+
+    let Ok(stat) = statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN) else {
+        return Access::Direct { block_size: BLOCK_MAX };
     };
     if stat.stx_mask & StatxFlags::DIOALIGN.bits() == 0 {
         // A kernel or a file system that does not tell: the largest block suits all.
-        return Ok(Access::Direct { block_size: BLOCK_MAX });
+        return Access::Direct { block_size: BLOCK_MAX };
     }
     let block = stat.stx_dio_mem_align.max(stat.stx_dio_offset_align) as usize;
-    Ok(match block {
+    match block {
         0 => Access::Buffered { reason: "the file system does not offer it" },
         1..=BLOCK_MAX => Access::Direct { block_size: block.next_power_of_two().max(BLOCK_MIN) },
         _ => Access::Buffered { reason: "its blocks are larger than 4 KiB" },
-    })
+    }
+}
+
+/// As `probe`, on the page file that is there.
+#[cfg(target_os = "linux")]
+fn probe_reading(path: &Path, direct: bool) -> io::Result<Access> {
+    if !direct {
+        return Ok(Access::Buffered { reason: "not wanted" });
+    }
+    match open_existing(&path.join(PAGES), true, true) {
+        Ok((file, true)) => Ok(access_to(&file)),
+        Ok((_, false)) => Ok(Access::Buffered { reason: "the file system refuses it" }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Ok(Access::Buffered { reason: "there is no page file" })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn probe_reading(_path: &Path, _direct: bool) -> io::Result<Access> {
+    Ok(Access::Buffered { reason: "not known on this system" })
+}
+
+/// The length of a block device.
+fn device_len(file: &File) -> io::Result<Option<u64>> {
+    use std::io::{Seek, SeekFrom};
+    use std::os::unix::fs::FileTypeExt;
+    if !file.metadata()?.file_type().is_block_device() {
+        return Ok(None);
+    }
+    // Their metadata say that they are empty.
+    let mut file = file;
+    file.seek(SeekFrom::End(0)).map(Some)
+}
+
+/// Bytes of a block of the device at `path`; 0 if it is none.
+#[cfg(target_os = "linux")]
+fn device_block(path: &Path) -> io::Result<usize> {
+    use std::os::unix::fs::FileTypeExt;
+    match std::fs::metadata(path) {
+        Ok(data) if data.file_type().is_block_device() => {
+            let device = File::open(path)?;
+            Ok(rustix::fs::ioctl_blksszget(&device)? as usize)
+        }
+        // Whatever is wrong with it shows when it is opened.
+        _ => Ok(0),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn device_block(_path: &Path) -> io::Result<usize> {
+    Ok(0)
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -2,6 +2,8 @@
 //!
 //! The kernel releases the lock when the holder's file is closed, also by a crash, so the file
 //! itself stays and says nothing; what it holds is only the name for the other one's error message.
+//!
+//! Whoever only reads shares the lock with others who do, and leaves the file as it is.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
@@ -17,6 +19,7 @@ const LOCK_FILE: &str = "lock";
 #[derive(Debug)]
 pub struct DirectoryLock {
     file: File,
+    shared: bool,
 }
 
 impl DirectoryLock {
@@ -38,27 +41,53 @@ impl DirectoryLock {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(FileError::new(
-                    FileErrorKind::Locked,
-                    format!(
-                        "the database directory {} is in use by {}: close it there first",
-                        path.display(),
-                        holder(&mut file)
-                    ),
-                ));
+                // A name in it may be that of somebody who was killed.
+                let holder = match flock(&file, FlockOperation::NonBlockingLockShared) {
+                    Ok(()) => "somebody who reads it".into(),
+                    Err(_) => holder(&mut file),
+                };
+                return Err(locked(path, &holder));
             }
             Err(errno) => return Err(FileError::io(doing("locking"), errno.into())),
         }
         name_holder(&mut file, &me())
             .map_err(|error| FileError::io(doing("writing the holder's name to"), error))?;
-        Ok(Self { file })
+        Ok(Self { file, shared: false })
     }
+
+    /// Shares the lock of the directory `path` with others who read, writing nothing.
+    ///
+    /// # Errors
+    /// [`FileErrorKind::Locked`], naming the holder, when somebody has it for writing;
+    /// [`FileErrorKind::Io`] when there is no lock file, or it cannot be read.
+    pub fn share(path: &Path) -> Result<Self, FileError> {
+        let lock_path = path.join(LOCK_FILE);
+        let doing = |what: &str| format!("{what} the lock file {}", lock_path.display());
+        let mut file = File::open(&lock_path).map_err(|error| {
+            let hint = "(opening the database for writing makes one)";
+            FileError::io(format!("{} {hint}", doing("opening")), error)
+        })?;
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(Self { file, shared: true }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(locked(path, &holder(&mut file))),
+            Err(errno) => Err(FileError::io(doing("locking"), errno.into())),
+        }
+    }
+}
+
+fn locked(path: &Path, holder: &str) -> FileError {
+    let path = path.display();
+    let message =
+        format!("the database directory {path} is in use by {holder}: close it there first");
+    FileError::new(FileErrorKind::Locked, message)
 }
 
 impl Drop for DirectoryLock {
     fn drop(&mut self) {
-        // For people who look at the file.
-        let _ = self.file.set_len(0);
+        if !self.shared {
+            // For people who look at the file.
+            let _ = self.file.set_len(0);
+        }
         // Closing the descriptor would do, but for a child process that is just being started and
         // holds a copy of it until its `exec`: with that the lock would stay for a moment longer.
         let _ = flock(&self.file, FlockOperation::Unlock);

@@ -93,8 +93,14 @@ pub trait Disk: Send + Sync + 'static {
     /// The length of a file in bytes.
     fn len(&self, file: FileId) -> io::Result<u64>;
 
-    /// Cuts or extends the file to `len` bytes; extended bytes read as zero.
+    /// Cuts or extends the file to `len` bytes; extended bytes read as zero. One that has a fixed
+    /// length keeps that.
     fn set_len(&self, file: FileId, len: u64) -> io::Result<()>;
+
+    /// Whether the file is a block device, whose length is given and whose bytes may be anything.
+    fn has_fixed_len(&self, _file: FileId) -> bool {
+        false
+    }
 
     /// The name under which an error should mention the file: a path where there is one.
     fn describe(&self, file: FileId) -> String;

@@ -80,6 +80,7 @@ pub struct PageFile {
     pub(crate) compacting: AtomicBool,
     pub(crate) stamps: AtomicU32,
     pub(crate) this: Weak<PageFile>,
+    pub(crate) read_only: bool,
     ledger: Mutex<Ledger>,
 }
 
@@ -91,6 +92,7 @@ impl PageFile {
         ledger: Ledger,
         checkpointer: Checkpointer,
         next_stamp: u32,
+        read_only: bool,
     ) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             disk,
@@ -102,6 +104,7 @@ impl PageFile {
             compacting: AtomicBool::new(false),
             stamps: AtomicU32::new(next_stamp),
             this: this.clone(),
+            read_only,
             ledger: Mutex::new(ledger),
         })
     }
@@ -119,6 +122,12 @@ impl PageFile {
     /// The disk that the file is on.
     pub fn disk(&self) -> &Arc<dyn Disk> {
         &self.disk
+    }
+
+    /// Whether it was opened with [`PageFile::open_read_only`]: pages may not be written to it, there
+    /// are no checkpoints, and it grows in memory only.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only
     }
 
     /// A stamp to [`seal`](crate::seal) the next image of any page with. No other image on the medium

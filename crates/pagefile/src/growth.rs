@@ -71,6 +71,13 @@ impl PageFile {
     /// if the allocation failed otherwise. Kind `Poisoned` if the length could not be synced.
     pub async fn grow(&self) -> Result<(), FileError> {
         self.health.check()?;
+        if self.read_only {
+            let step = self.step();
+            let mut ledger = self.ledger();
+            let slots = ledger.slots() + step;
+            ledger.grow(slots);
+            return Ok(());
+        }
         let (round, start) = {
             let mut state = lock(&self.growth.state);
             let start = !state.running;

@@ -20,7 +20,7 @@ use crate::space::Geometry;
 use crate::superblock::{self, COPY_LEN, CheckpointInfo, Found, NAMES, OFFSETS, Superblock};
 
 /// The page file's name on its disk.
-const NAME: &str = "pages";
+pub(crate) const PAGES: &str = "pages";
 /// Slots of a file that was just created.
 const INITIAL_SLOTS: usize = 32;
 /// Opening skips this many stamps: see [`crate::file`].
@@ -66,7 +66,11 @@ impl PageFile {
         let place = Place::open(disk, false)?;
         let len = place.len()?;
         let copies = superblock::read_copies(&**disk, place.file, len).await;
-        Ok(if is_interrupted(&copies, len) { Presence::Interrupted } else { Presence::Present })
+        Ok(if place.is_interrupted(&copies, len) {
+            Presence::Interrupted
+        } else {
+            Presence::Present
+        })
     }
 
     /// Creates an empty page file. Until its first checkpoint the file says only that a creation was
@@ -86,7 +90,7 @@ impl PageFile {
         check_page_size(page_size, &*disk)?;
         if Self::presence(&disk).await? == Presence::Present {
             let exists = std::io::Error::from(std::io::ErrorKind::AlreadyExists);
-            return Err(FileError::io(format!("creating the file {NAME}"), exists));
+            return Err(FileError::io(format!("creating the file {PAGES}"), exists));
         }
         let place = Place::open(&disk, true)?;
         // Empty first: so that no pages of the interrupted creation survive behind the new mark.
@@ -113,7 +117,9 @@ impl PageFile {
         let file = place.file;
         let ledger = Ledger::new(geometry, INITIAL_SLOTS);
         let idle = Checkpointer::Idle(Box::default());
-        Ok(Self::assemble(disk, health, file, ledger, idle, 1))
+        // On a device there may still be images of a database that was there before.
+        let stamp = if disk.has_fixed_len(file) { incarnation as u32 } else { 1 };
+        Ok(Self::assemble(disk, health, file, ledger, idle, stamp, false))
     }
 
     /// Opens the page file at its newest checkpoint, and writes both superblocks anew.
@@ -130,9 +136,31 @@ impl PageFile {
         health: Arc<Health>,
         page_size: Option<usize>,
     ) -> Result<Opened, FileError> {
+        Self::open_for(disk, health, page_size, false).await
+    }
+
+    /// As [`PageFile::open`], but nothing on the disk is changed, then or later: superblocks stay as
+    /// they are, and the file grows in memory only.
+    ///
+    /// # Errors
+    /// As [`PageFile::open`].
+    pub async fn open_read_only(
+        disk: Arc<dyn Disk>,
+        health: Arc<Health>,
+        page_size: Option<usize>,
+    ) -> Result<Opened, FileError> {
+        Self::open_for(disk, health, page_size, true).await
+    }
+
+    async fn open_for(
+        disk: Arc<dyn Disk>,
+        health: Arc<Health>,
+        page_size: Option<usize>,
+        read_only: bool,
+    ) -> Result<Opened, FileError> {
         health.check()?;
         if !exists(&*disk)? {
-            let message = format!("this is no treering database: there is no file {NAME}");
+            let message = format!("this is no treering database: there is no file {PAGES}");
             return Err(FileError::new(FileErrorKind::NotADatabase, message));
         }
         let place = Place::open(&disk, false)?;
@@ -175,14 +203,15 @@ impl PageFile {
             ..chosen.1
         };
         // The copy that was not followed goes first: until it is written, only the other one is good.
-        for copy in [1 - chosen.0, chosen.0] {
+        for copy in [1 - chosen.0, chosen.0].into_iter().filter(|_| !read_only) {
             superblock::write_copy(&*disk, place.file, copy, renewed.encode()).await?;
         }
 
         let entries = checkpointed.entries();
         let id = place.file;
         let idle = Checkpointer::Idle(Box::new(checkpointed));
-        let file = Self::assemble(disk, health, id, ledger, idle, renewed.next_stamp);
+        let stamp = renewed.next_stamp;
+        let file = Self::assemble(disk, health, id, ledger, idle, stamp, read_only);
         // A file that was cut behind its last page may be short of the floor.
         while !file.ledger().has_room_for(0, Room::Shrinking) {
             file.grow().await?;
@@ -194,16 +223,7 @@ impl PageFile {
 
 fn exists(disk: &dyn Disk) -> Result<bool, FileError> {
     let names = disk.names().map_err(|error| FileError::io("listing the files", error))?;
-    Ok(names.iter().any(|name| name == NAME))
-}
-
-/// A creation that left nothing but its mark, or not even that.
-fn is_interrupted(copies: &[Found; 2], len: u64) -> bool {
-    match copies {
-        [Found::BirthMark, Found::Blank] => true,
-        [Found::Blank, Found::Blank] => len <= COPY_LEN as u64,
-        _ => false,
-    }
+    Ok(names.iter().any(|name| name == PAGES))
 }
 
 fn check_page_size(page_size: usize, disk: &dyn Disk) -> Result<(), FileError> {
@@ -227,14 +247,25 @@ struct Place<'a> {
 
 impl<'a> Place<'a> {
     fn open(disk: &'a Arc<dyn Disk>, create: bool) -> Result<Self, FileError> {
-        let opened = disk.open(NAME, create);
-        let file = opened.map_err(|error| FileError::io(format!("opening {NAME}"), error))?;
+        let opened = disk.open(PAGES, create);
+        let file = opened.map_err(|error| FileError::io(format!("opening {PAGES}"), error))?;
         Ok(Self { disk: &**disk, file, name: disk.describe(file) })
     }
 
     fn len(&self) -> Result<u64, FileError> {
         let len = self.disk.len(self.file);
         len.map_err(|error| FileError::io(format!("asking the length of {}", self.name), error))
+    }
+
+    /// A creation that left nothing but its mark, or not even that.
+    fn is_interrupted(&self, copies: &[Found; 2], len: u64) -> bool {
+        match copies {
+            [Found::BirthMark, Found::Blank] => true,
+            [Found::Blank, Found::Blank] => {
+                len <= COPY_LEN as u64 || self.disk.has_fixed_len(self.file)
+            }
+            _ => false,
+        }
     }
 
     fn damaged(&self, what: impl std::fmt::Display) -> FileError {
@@ -266,7 +297,7 @@ impl<'a> Place<'a> {
         if !valid.is_empty() {
             return Ok(valid);
         }
-        if is_interrupted(copies, len) {
+        if self.is_interrupted(copies, len) {
             let message = format!(
                 "the creation of {} was interrupted before its first checkpoint, and nothing is in \
                  it: create the database again",

@@ -79,6 +79,10 @@ impl Disk for ThreadDisk {
         self.pool.directory.set_len(file, len)
     }
 
+    fn has_fixed_len(&self, file: FileId) -> bool {
+        self.pool.directory.has_fixed_len(file)
+    }
+
     fn describe(&self, file: FileId) -> String {
         self.pool.directory.describe(file)
     }

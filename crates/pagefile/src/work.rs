@@ -77,7 +77,10 @@ impl Work {
             },
             Err(error) if is_transient(&error) => self.again(error),
             Err(error) => match self.op {
-                Op::Allocate { len } if is_unsupported(&error) => {
+                // Devices refuse it in several ways.
+                Op::Allocate { len }
+                    if is_unsupported(&error) || self.file.device_len.is_some() =>
+                {
                     Step::Over(self.file.extend_to(self.offset + len))
                 }
                 _ => Step::Over(Err(error)),

@@ -32,6 +32,8 @@ pub enum ErrorKind {
     /// Numbers that never repeat are used up: open the database again, or move its contents into a
     /// new one.
     Exhausted,
+    /// The database is open for reading only: open it for writing. Nothing was changed.
+    ReadOnly,
     /// Another process or handle has the database open: close it there.
     Locked,
     /// Use the version of this library that wrote the database.
@@ -124,6 +126,8 @@ impl From<Inner> for Error {
             Inner::TreeDiffers { .. } => ErrorKind::TreeMismatch,
             Inner::Exhausted { .. } => ErrorKind::Exhausted,
             Inner::Replaced => ErrorKind::Replaced,
+            Inner::ReadOnly => ErrorKind::ReadOnly,
+            Inner::ReplayTooLarge { .. } => ErrorKind::InvalidOptions,
             Inner::Closed => ErrorKind::Closed,
             Inner::NoSuchTree { .. } => ErrorKind::NoSuchTree,
             Inner::Tree(_) => ErrorKind::Damaged,

@@ -10,7 +10,7 @@ use treering_pagefile::{FileError, FileErrorKind};
 use crate::error::Error;
 
 /// The file that every database has.
-const PAGES: &str = "pages";
+pub(crate) const PAGES: &str = "pages";
 
 /// Whether a database may be opened at `path`, or, with `create`, made; makes the folder then.
 ///
@@ -59,6 +59,6 @@ fn may_be_there(entry: &DirEntry) -> bool {
     name == "lock" || name == "lost+found" || name.starts_with(".probe-")
 }
 
-fn refusal(message: String) -> Error {
+pub(crate) fn refusal(message: String) -> Error {
     FileError::new(FileErrorKind::NotADatabase, message).into()
 }

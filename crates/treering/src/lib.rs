@@ -37,6 +37,7 @@ mod batch;
 mod conditions;
 mod cursor;
 mod database;
+mod device;
 mod error;
 mod folder;
 mod get;

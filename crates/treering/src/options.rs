@@ -12,6 +12,7 @@ use treering_pagefile::{
 use treering_txn::{Durability, Engine, EngineOptions, LogOptions};
 
 use crate::database::Database;
+use crate::device;
 use crate::error::{Error, ErrorKind};
 use crate::folder;
 use crate::registry::{Entered, Entry};
@@ -38,6 +39,9 @@ pub struct Options {
     io: Io,
     durability: Durability,
     create: bool,
+    read_only: bool,
+    device: Option<PathBuf>,
+    overwrite_device: bool,
     log_size: u64,
     log_buffer: usize,
     flush_delay: Duration,
@@ -51,6 +55,9 @@ impl Default for Options {
             io: Io::Auto,
             durability: Durability::Durable,
             create: true,
+            read_only: false,
+            device: None,
+            overwrite_device: false,
             log_size: 256 << 20,
             log_buffer: 2 << 20,
             flush_delay: Duration::from_millis(10),
@@ -97,6 +104,31 @@ impl Options {
         self
     }
 
+    /// Opens an existing database for reading only: nothing in its folder is created or changed, and
+    /// every change is refused with [`ErrorKind::ReadOnly`]. Several may read at once, in this process
+    /// and others, but nobody beside somebody who writes. What is in the log of a database that was
+    /// not closed is there, too; it has to fit into the cache. False by default.
+    pub fn read_only(mut self, read_only: bool) -> Self {
+        self.read_only = read_only;
+        self
+    }
+
+    /// A block device for the pages of a database that is made: a link to it takes the place of the
+    /// page file. The log stays in the folder. Pages may not be smaller than the device's blocks, and
+    /// the database may grow to the device's end. Opening a database whose pages are elsewhere is an
+    /// error when this was set.
+    pub fn device(mut self, device: impl AsRef<Path>) -> Self {
+        self.device = Some(device.as_ref().to_path_buf());
+        self
+    }
+
+    /// Whether a device that is not blank may be made a database's: **what is on it is lost**. False
+    /// by default.
+    pub fn overwrite_device(mut self, overwrite: bool) -> Self {
+        self.overwrite_device = overwrite;
+        self
+    }
+
     /// Bytes that the redo log may take on disk, 256 MiB by default. A checkpoint is written when
     /// half of it is used, so it bounds the time that recovery takes.
     pub fn log_size(mut self, bytes: u64) -> Self {
@@ -127,7 +159,7 @@ impl Options {
     /// [`ErrorKind::Version`], [`ErrorKind::Damaged`], [`ErrorKind::Full`], [`ErrorKind::Io`].
     pub async fn open(self, path: impl AsRef<Path>) -> Result<Database, Error> {
         let path = path.as_ref().to_path_buf();
-        let entered = Entry::enter(&path).await?;
+        let entered = Entry::enter(&path, self.read_only).await?;
         let mut given_up = GivenUp(Some(entered.entry()));
         let (sender, receiver) = oneshot::channel();
         let thread = EngineThread::start()
@@ -152,14 +184,24 @@ impl Options {
         entered: Entered,
     ) -> Result<Database, Error> {
         let entry = entered.entry();
-        folder::prepare(&path, self.create)?;
-        let lock = DirectoryLock::acquire(&path)?;
+        let create = self.create && !self.read_only;
+        folder::prepare(&path, create)?;
+        let lock = match self.read_only {
+            false => DirectoryLock::acquire(&path)?,
+            true => DirectoryLock::share(&path)?,
+        };
+        if let Some(device) = &self.device {
+            device::link(&path, device, create, self.overwrite_device)?;
+        }
         let io = match self.io {
             Io::Auto => IoBackend::Auto,
             Io::Uring => IoBackend::Uring,
             Io::Threads => IoBackend::Threads,
         };
-        let disk = open_directory(&path, &DiskOptions { io, ..DiskOptions::default() })?;
+        let disk = open_directory(
+            &path,
+            &DiskOptions { io, read_only: self.read_only, ..DiskOptions::default() },
+        )?;
         tracing::info!(path = %path.display(), io = %disk.backend(), "opening");
         // Three of them are made with the database, so a new one is small.
         let segment_size = (self.log_size / 32).max(self.log_buffer as u64 * 2);
@@ -172,11 +214,15 @@ impl Options {
                 buffer_size: self.log_buffer,
                 flush_delay: self.flush_delay,
             },
-            create: self.create,
+            create,
             // The standard library seeds its hashers from the system's random source.
             entropy: RandomState::new().hash_one(&path),
         };
-        let opened = Engine::open(disk, runtime, options, Box::new((lock, entered))).await;
+        let keep = Box::new((lock, entered));
+        let opened = match self.read_only {
+            false => Engine::open(disk, runtime, options, keep).await,
+            true => Engine::open_read_only(disk, runtime, options, keep).await,
+        };
         let engine = opened.map_err(|error| explain(error.into(), &path))?;
         Ok(Database::new(engine, entry, self.durability))
     }

@@ -2,7 +2,8 @@
 //! for.
 //!
 //! Dropping the last handle lets the engine end on its own thread. Whoever opens the same folder in
-//! the meantime waits for that; whoever opens it while it is in use is told so at once.
+//! the meantime waits for that; whoever opens it while it is in use is told so at once. Readers do not
+//! mind each other.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -13,11 +14,12 @@ use event_listener::Event;
 
 use crate::error::Error;
 
-static OPEN: LazyLock<Mutex<HashMap<PathBuf, Arc<Entry>>>> = LazyLock::new(Mutex::default);
+static OPEN: LazyLock<Mutex<HashMap<PathBuf, Vec<Arc<Entry>>>>> = LazyLock::new(Mutex::default);
 
 /// A folder that this process has open.
 #[derive(Default)]
 pub(crate) struct Entry {
+    read_only: bool,
     ending: AtomicBool,
     left: Event,
 }
@@ -29,24 +31,25 @@ pub(crate) struct Entered {
 }
 
 impl Entry {
-    /// Enters a folder, waiting for an engine that is ending there.
-    pub(crate) async fn enter(path: &Path) -> Result<Entered, Error> {
+    /// Enters a folder, waiting for engines that are ending there and are in the way.
+    pub(crate) async fn enter(path: &Path, read_only: bool) -> Result<Entered, Error> {
         let path = std::path::absolute(path)
             .map_err(|source| Error::io(format!("finding {}", path.display()), source))?;
         loop {
             let there = {
                 let mut open = lock();
-                match open.get(&path) {
-                    Some(entry) => Arc::clone(entry),
+                let entries = open.entry(path.clone()).or_default();
+                match entries.iter().find(|entry| !(read_only && entry.read_only)) {
+                    Some(in_the_way) => Arc::clone(in_the_way),
                     None => {
-                        let entry = Arc::new(Self::default());
-                        open.insert(path.clone(), Arc::clone(&entry));
+                        let entry = Arc::new(Self { read_only, ..Self::default() });
+                        entries.push(Arc::clone(&entry));
                         return Ok(Entered { path, entry });
                     }
                 }
             };
             let left = there.left.listen();
-            let still_there = lock().get(&path).is_some_and(|entry| Arc::ptr_eq(entry, &there));
+            let still_there = lock().get(&path).is_some_and(|entries| holds(entries, &there));
             if still_there && !there.ending.load(Ordering::Acquire) {
                 return Err(Error::locked(format!(
                     "{} is open in this process already: use that handle, or close it",
@@ -73,11 +76,22 @@ impl Entered {
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        lock().remove(&self.path);
+        let mut open = lock();
+        if let Some(entries) = open.get_mut(&self.path) {
+            entries.retain(|entry| !Arc::ptr_eq(entry, &self.entry));
+            if entries.is_empty() {
+                open.remove(&self.path);
+            }
+        }
+        drop(open);
         self.entry.left.notify(usize::MAX);
     }
 }
 
-fn lock() -> MutexGuard<'static, HashMap<PathBuf, Arc<Entry>>> {
+fn holds(entries: &[Arc<Entry>], entry: &Arc<Entry>) -> bool {
+    entries.iter().any(|other| Arc::ptr_eq(other, entry))
+}
+
+fn lock() -> MutexGuard<'static, HashMap<PathBuf, Vec<Arc<Entry>>>> {
     OPEN.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -68,7 +68,7 @@ impl Engine {
         self: &Arc<Self>,
         target: impl FnOnce() -> Result<BackupTarget, Error> + Send + 'static,
     ) -> Result<BackedUp, Error> {
-        self.check()?;
+        self.check_writable()?;
         let (done, backed_up) = oneshot::channel();
         let engine = Arc::clone(self);
         self.spawn(async move {

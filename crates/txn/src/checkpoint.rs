@@ -60,7 +60,7 @@ impl Engine {
     /// # Errors
     /// The write error that poisoned the engine; [`Error::Closed`].
     pub async fn checkpoint(&self) -> Result<(), Error> {
-        self.check()?;
+        self.check_writable()?;
         let number = self.checkpoints.requested.fetch_add(1, Ordering::AcqRel) + 1;
         self.checkpoints.wanted.notify(usize::MAX);
         loop {

@@ -36,7 +36,7 @@ impl Engine {
         mut batch: Batch,
         durability: Durability,
     ) -> Result<Outcome, Error> {
-        self.check()?;
+        self.check_writable()?;
         let big = self.check_sizes(&batch)?;
         let duplicates = batch.draw_sequences(|| self.next_unique())?;
         let ops = (0..batch.len()).map(|index| batch.op(index));

@@ -39,7 +39,7 @@ impl Engine {
     /// # Errors
     /// What poisoned the engine; a read that failed. The database is sound all the same.
     pub async fn compact(self: &Arc<Self>) -> Result<Compacted, Error> {
-        self.check()?;
+        self.check_writable()?;
         let (done, compacted) = oneshot::channel();
         let engine = Arc::clone(self);
         self.spawn(async move {

@@ -9,7 +9,7 @@ use event_listener::Event;
 use futures::channel::oneshot;
 use treering_blink::{Forest, max_key_len, max_record_len};
 use treering_bufpool::{Pool, PoolStats};
-use treering_pagefile::{FileError, FileErrorKind, Health, Runtime, SpaceStats};
+use treering_pagefile::{FileError, FileErrorKind, Health, Room, Runtime, SpaceStats};
 
 use crate::catalog::Catalog;
 use crate::checkpoint::Checkpoints;
@@ -120,6 +120,8 @@ pub struct Engine {
     pub(crate) tidied: Event,
     pub(crate) incarnation: u64,
     pub(crate) unique: Unique,
+    /// Nothing is ever written: there is no log, and no task that changes anything.
+    pub(crate) read_only: bool,
     pub(crate) closed: AtomicBool,
     pub(crate) closing: Event,
     recovery: Recovery,
@@ -154,6 +156,7 @@ pub(crate) struct Parts {
     pub(crate) catalog: Catalog,
     pub(crate) incarnation: u64,
     pub(crate) recovery: Recovery,
+    pub(crate) read_only: bool,
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) keep: Box<dyn Any + Send + Sync>,
 }
@@ -205,6 +208,7 @@ impl Engine {
             tidied: Event::new(),
             incarnation: parts.incarnation,
             unique,
+            read_only: parts.read_only,
             closed: AtomicBool::new(false),
             closing: Event::new(),
             recovery: parts.recovery,
@@ -216,6 +220,9 @@ impl Engine {
             over: AtomicBool::new(false),
             ended: Event::new(),
         });
+        if engine.read_only {
+            return engine;
+        }
         engine.spawn(Arc::clone(&engine.log).run());
         engine.spawn(Arc::clone(&engine).run_checkpoints());
         engine.spawn(Arc::clone(&engine).run_posting());
@@ -254,12 +261,18 @@ impl Engine {
         Ok(self.health.check()?)
     }
 
+    /// Whether changes may begin: as [`Engine::check`], and the database is open for writing.
+    pub(crate) fn check_writable(&self) -> Result<(), Error> {
+        self.check()?;
+        if self.read_only { Err(Error::ReadOnly) } else { Ok(()) }
+    }
+
     /// Begins an attempt to change something: as [`Engine::check`], and as long as the answer
     /// lives, the engine's end waits for it.
     pub(crate) fn enter(&self) -> Result<Entered<'_>, Error> {
         self.attempts.fetch_add(1, Ordering::SeqCst);
         let entered = Entered(self);
-        self.check()?;
+        self.check_writable()?;
         Ok(entered)
     }
 
@@ -323,6 +336,7 @@ impl Engine {
         // A task of the runtime's, so that what was begun is done though this future be dropped.
         self.runtime.spawn(Box::pin(async move {
             let written = match engine.check() {
+                Ok(()) if engine.read_only => Ok(()),
                 Ok(()) => engine.checkpoint().await,
                 Err(error) => Err(error),
             };
@@ -375,5 +389,27 @@ impl Engine {
             }
             other => Ok(other?),
         }
+    }
+
+    /// Sets room aside for the next recovery (I13). A replay changes the pages that the log's commits
+    /// changed, for which there was room when they were made; but it may split elsewhere, and so come
+    /// to a few pages more, and the opening counts itself in the catalog. What is held here is not
+    /// held while a replay runs. Where the disk is full already, there is none.
+    pub(crate) async fn hold_replay_slack(&self) {
+        let file = self.pool().file();
+        let pages = file.space().used / self.pool().page_size() as u64;
+        let slack = (pages / 32).clamp(3, 8192) as usize;
+        while !file.try_reserve(slack, Room::Growing) {
+            if let Err(error) = file.grow().await {
+                tracing::warn!(%error, "no room is set aside for the next recovery");
+                return;
+            }
+        }
+        self.replay_slack.fetch_add(slack, Ordering::Relaxed);
+    }
+
+    /// Gives that room back.
+    pub(crate) fn release_replay_slack(&self) {
+        self.pool().unreserve(self.replay_slack.swap(0, Ordering::Relaxed));
     }
 }

@@ -116,6 +116,18 @@ pub enum Error {
         /// Which numbers.
         what: &'static str,
     },
+    /// The database is open for reading only.
+    #[error("the database is open for reading only, and nothing was changed: open it for writing")]
+    ReadOnly,
+    /// What is in the log does not fit into the cache of an engine that may not write.
+    #[error(
+        "the log behind the last checkpoint changes too many pages for reading only with a cache of \
+         {frames} pages: open the database once for writing, or with a larger cache"
+    )]
+    ReplayTooLarge {
+        /// Pages in the cache.
+        frames: usize,
+    },
     /// The database has been closed.
     #[error("the database is closed: open it again")]
     Closed,

@@ -33,6 +33,7 @@ mod look;
 mod open;
 mod overlay;
 mod read;
+mod read_only;
 mod records;
 mod replay;
 mod replay_catalog;

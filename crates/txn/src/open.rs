@@ -7,15 +7,12 @@
 //! this (I6).
 
 use std::any::Any;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::channel::oneshot;
 use treering_blink::{Forest, TreeRef};
 use treering_bufpool::{Pool, PoolOptions, Refusal};
-use treering_pagefile::{
-    Disk, FileError, FileErrorKind, Health, PageFile, Presence, Room, Runtime,
-};
+use treering_pagefile::{Disk, FileError, FileErrorKind, Health, PageFile, Presence, Runtime};
 
 use crate::catalog::{CATALOG, Catalog};
 use crate::create_tree::write_empty_root;
@@ -47,47 +44,7 @@ impl Engine {
         options: EngineOptions,
         keep: Box<dyn Any + Send + Sync>,
     ) -> Result<Arc<Self>, Error> {
-        let health = Arc::new(Health::default());
-        let opening = Opening {
-            disk,
-            runtime: Arc::clone(&runtime),
-            health,
-            options,
-            keep: Mutex::new(Some(keep)),
-            pool: Mutex::default(),
-        };
-        let (done, opened) = oneshot::channel();
-        runtime.spawn(Box::pin(async move {
-            // Whoever drops it, here or on its way, closes the engine.
-            let _ = done.send(opening.run().await.map(|engine| Unclaimed(Some(engine))));
-        }));
-        // The runtime itself has ended otherwise.
-        let mut opened = opened.await.unwrap_or(Err(Error::Closed))?;
-        Ok(opened.0.take().expect("an engine is claimed once"))
-    }
-}
-
-impl Engine {
-    /// Sets room aside for the next recovery (I13). A replay changes the pages that the log's commits
-    /// changed, for which there was room when they were made; but it may split elsewhere, and so come
-    /// to a few pages more, and the opening counts itself in the catalog. What is held here is not
-    /// held while a replay runs. Where the disk is full already, there is none.
-    pub(crate) async fn hold_replay_slack(&self) {
-        let file = self.pool().file();
-        let pages = file.space().used / self.pool().page_size() as u64;
-        let slack = (pages / 32).clamp(3, 8192) as usize;
-        while !file.try_reserve(slack, Room::Growing) {
-            if let Err(error) = file.grow().await {
-                tracing::warn!(%error, "no room is set aside for the next recovery");
-                return;
-            }
-        }
-        self.replay_slack.fetch_add(slack, Ordering::Relaxed);
-    }
-
-    /// Gives that room back.
-    pub(crate) fn release_replay_slack(&self) {
-        self.pool().unreserve(self.replay_slack.swap(0, Ordering::Relaxed));
+        Opening::new(disk, runtime, options, keep, false).start().await
     }
 }
 
@@ -102,11 +59,13 @@ impl Drop for Unclaimed {
     }
 }
 
-struct Opening {
+pub(crate) struct Opening {
     disk: Arc<dyn Disk>,
     runtime: Arc<dyn Runtime>,
     health: Arc<Health>,
     options: EngineOptions,
+    /// Nothing may be changed on the disk.
+    read_only: bool,
     /// Taken by the engine, once there is one.
     keep: Mutex<Option<Box<dyn Any + Send + Sync>>>,
     /// The pool, once there is one.
@@ -114,6 +73,30 @@ struct Opening {
 }
 
 impl Opening {
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        runtime: Arc<dyn Runtime>,
+        options: EngineOptions,
+        keep: Box<dyn Any + Send + Sync>,
+        read_only: bool,
+    ) -> Self {
+        let (health, keep, pool) = (Arc::default(), Mutex::new(Some(keep)), Mutex::default());
+        Self { disk, runtime, health, options, read_only, keep, pool }
+    }
+
+    /// Opens, as a task of the engine's.
+    pub(crate) async fn start(self) -> Result<Arc<Engine>, Error> {
+        let (done, opened) = oneshot::channel();
+        let runtime = Arc::clone(&self.runtime);
+        runtime.spawn(Box::pin(async move {
+            // Whoever drops it, here or on its way, closes the engine.
+            let _ = done.send(self.run().await.map(|engine| Unclaimed(Some(engine))));
+        }));
+        // The runtime itself has ended otherwise.
+        let mut opened = opened.await.unwrap_or(Err(Error::Closed))?;
+        Ok(opened.0.take().expect("an engine is claimed once"))
+    }
+
     async fn run(self) -> Result<Arc<Engine>, Error> {
         let opened = self.open().await;
         if opened.is_err() {
@@ -126,7 +109,9 @@ impl Opening {
     async fn open(&self) -> Result<Arc<Engine>, Error> {
         match PageFile::presence(&self.disk).await? {
             Presence::Present => self.recover().await,
-            Presence::Missing | Presence::Interrupted if self.options.create => self.create().await,
+            Presence::Missing | Presence::Interrupted if self.options.create && !self.read_only => {
+                self.create().await
+            }
             Presence::Missing | Presence::Interrupted => Err(Error::File(FileError::new(
                 FileErrorKind::NotADatabase,
                 "there is no database here; create it first, or correct the path",
@@ -182,7 +167,10 @@ impl Opening {
 
     async fn replay(&self, posting: Posting) -> Result<Recovered, Error> {
         let (disk, health) = (Arc::clone(&self.disk), Arc::clone(&self.health));
-        let opened = PageFile::open(disk, health, self.options.page_size).await?;
+        let opened = match self.read_only {
+            false => PageFile::open(disk, health, self.options.page_size).await?,
+            true => PageFile::open_read_only(disk, health, self.options.page_size).await?,
+        };
         let checkpoint = opened.checkpoint;
         let forest = self.forest(opened.file, &opened.entries)?;
         let (catalog, epoch) = (Catalog::default(), checkpoint.epoch + 1);
@@ -193,7 +181,9 @@ impl Opening {
         replay.finish_deferred().await?;
         let (replayed, sequence, last_segment, segments) =
             replay.run(Arc::clone(&self.disk), checkpoint).await?;
-        replay.count_opening().await?;
+        if !self.read_only {
+            replay.count_opening().await?;
+        }
         if replayed > 0 {
             tracing::info!(replayed, sequence, "recovered from the log");
         }
@@ -241,14 +231,12 @@ impl Opening {
         start: LogStart,
     ) -> Result<Arc<Engine>, Error> {
         let incarnation = start.incarnation;
-        let (log, _) = Log::create(
-            Arc::clone(&self.disk),
-            Arc::clone(&self.runtime),
-            Arc::clone(&self.health),
-            self.options.log,
-            start,
-        )
-        .await?;
+        let (disk, runtime) = (Arc::clone(&self.disk), Arc::clone(&self.runtime));
+        let (health, options) = (Arc::clone(&self.health), self.options.log);
+        let log = match self.read_only {
+            true => Log::nowhere(disk, runtime, health, options, start),
+            false => Log::create(disk, runtime, health, options, start).await?.0,
+        };
         let keep = lock(&self.keep).take();
         let engine = Engine::new(Parts {
             health: Arc::clone(&self.health),
@@ -257,9 +245,13 @@ impl Opening {
             catalog,
             incarnation,
             recovery,
+            read_only: self.read_only,
             runtime: Arc::clone(&self.runtime),
             keep: keep.expect("an opening makes one engine"),
         });
+        if self.read_only {
+            return Ok(engine);
+        }
         let first = engine.checkpoint().await;
         if first.is_err() {
             engine.stop();

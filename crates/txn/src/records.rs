@@ -83,7 +83,7 @@ impl Records {
     async fn add(&self, engine: &Engine, record: Record) -> Result<(), Error> {
         loop {
             let room = self.room.listen();
-            engine.check()?;
+            engine.check_writable()?;
             {
                 let mut queue = self.lock();
                 if queue.len() < QUEUE_MAX {

@@ -13,6 +13,7 @@ use crate::catalog::Catalog;
 use crate::error::Error;
 use crate::log::{KeptSegment, LogReader};
 use crate::open::{Posting, wait_for};
+use crate::read_only::check_cache;
 use crate::replay_catalog::unknown_tree;
 use crate::replay_large::{adopt_value, decode_record, retire_values};
 
@@ -149,6 +150,7 @@ impl Replay {
         let pool = self.forest.pool();
         let (mut ways, mut written) = (Vec::new(), false);
         loop {
+            check_cache(pool)?;
             let relief = pool.relief();
             let blocked = match self.try_edit(tree, edits, &mut ways)? {
                 Ok(()) => return Ok(()),

@@ -102,7 +102,7 @@ impl Engine {
     pub async fn tidy(&self) -> Result<(), Error> {
         loop {
             let tidied = self.tidied.listen();
-            self.check()?;
+            self.check_writable()?;
             // In this order: what is not waiting any more is being dealt with, or has been.
             if !self.forest.has_underfull() && !self.merging_now.load(Ordering::SeqCst) {
                 return Ok(());

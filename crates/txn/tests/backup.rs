@@ -92,7 +92,7 @@ fn a_backup_beside_writers_is_a_prefix_of_their_commits_and_opens() {
                     while !over.load(Ordering::Relaxed) {
                         number += 1;
                         write(&engine, tree, writer, number).await.unwrap();
-                        if number % 64 == 0 {
+                        if number.is_multiple_of(64) {
                             engine.checkpoint().await.unwrap();
                         }
                         yield_now().await;

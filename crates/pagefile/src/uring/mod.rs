@@ -187,6 +187,10 @@ impl Disk for UringDisk {
         self.shared.directory.set_len(file, len)
     }
 
+    fn has_fixed_len(&self, file: FileId) -> bool {
+        self.shared.directory.has_fixed_len(file)
+    }
+
     fn describe(&self, file: FileId) -> String {
         self.shared.directory.describe(file)
     }

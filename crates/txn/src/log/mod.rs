@@ -207,16 +207,43 @@ impl Log {
         let options = options.rounded();
         let incarnation = start.incarnation;
         let (size, limit) = (options.segment_size, options.max_segments);
-        let mut segments = Segments::survey(&*disk, incarnation, size, limit, start.keep).await?;
+        let mut segments =
+            Segments::survey(&*disk, incarnation, size, limit, start.keep.clone()).await?;
         let first_sequence = start.last_sequence + 1;
         segments.begin(&*disk, incarnation, start.first_segment, first_sequence).await?;
         let position = segments.end();
-        let log = Arc::new_cyclic(|me| Log {
+        let log = Self::assemble(disk, runtime, health, options, start, segments);
+        Ok((log, position))
+    }
+
+    /// The log of an engine that writes nothing: it knows its sequence and its epoch, and there are no
+    /// files. Nothing may be appended to it.
+    pub(crate) fn nowhere(
+        disk: Arc<dyn Disk>,
+        runtime: Arc<dyn Runtime>,
+        health: Arc<Health>,
+        options: LogOptions,
+        start: LogStart,
+    ) -> Arc<Log> {
+        let options = LogOptions { buffer_size: 0, ..options }.rounded();
+        let segments = Segments::none(options.segment_size);
+        Self::assemble(disk, runtime, health, options, start, segments)
+    }
+
+    fn assemble(
+        disk: Arc<dyn Disk>,
+        runtime: Arc<dyn Runtime>,
+        health: Arc<Health>,
+        options: LogOptions,
+        start: LogStart,
+        segments: Segments,
+    ) -> Arc<Log> {
+        Arc::new_cyclic(|me| Log {
             disk,
             runtime,
             health,
             options,
-            incarnation,
+            incarnation: start.incarnation,
             me: me.clone(),
             epoch: AtomicU64::new(start.epoch),
             last_sequence: AtomicU64::new(start.last_sequence),
@@ -230,8 +257,7 @@ impl Log {
             work: Event::new(),
             dirty: Event::new(),
             stopping: AtomicBool::new(false),
-        });
-        Ok((log, position))
+        })
     }
 
     /// The current epoch.

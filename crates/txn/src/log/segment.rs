@@ -144,6 +144,21 @@ impl Segments {
         })
     }
 
+    /// The segments of a log that has none.
+    pub(super) fn none(size: u64) -> Self {
+        Self {
+            size,
+            limit: 0,
+            slots: BTreeMap::new(),
+            kept: Vec::new(),
+            live: VecDeque::new(),
+            offset: 0,
+            ahead: VecDeque::new(),
+            preparing: false,
+            starved: true,
+        }
+    }
+
     /// Prepares the first segment of this life, number `number`; its first record will have the
     /// sequence `first_sequence`.
     ///
