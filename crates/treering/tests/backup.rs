@@ -30,6 +30,9 @@ fn a_backup_beside_four_writers_opens_verifies_and_has_whole_commits_only() {
             for number in 0..500 {
                 write(&db, &tree, 0, number).await;
             }
+            let large = db.tree("large").await.unwrap();
+            large.put("old", vec![1; 300_000]).await.unwrap();
+            large.put("new", vec![2; 5_000]).await.unwrap();
             let over = Arc::new(AtomicBool::new(false));
             let writers: Vec<_> = (0..4)
                 .map(|writer| {
@@ -55,6 +58,8 @@ fn a_backup_beside_four_writers_opens_verifies_and_has_whole_commits_only() {
             let twin = tiny(512, 128).create(false).open(&copy.path).await.unwrap();
             assert_sound(&twin).await;
             assert_eq!(twin.recovery().sequence, backed_up.sequence);
+            let values = all(&twin.tree("large").await.unwrap()).await;
+            assert!(values == [(b"new".into(), vec![2; 5_000]), (b"old".into(), vec![1; 300_000])]);
             let pairs = all(&twin.tree("pairs").await.unwrap()).await;
             let (left, right) = pairs.split_at(pairs.len() / 2);
             assert!(left.len() >= 500);

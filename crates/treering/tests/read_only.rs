@@ -44,8 +44,13 @@ async fn killed(home: &Home) -> Vec<(Vec<u8>, Vec<u8>)> {
     let db = tiny(512, 512).open(&live.path).await.unwrap();
     let tree = db.tree("t").await.unwrap();
     load(&tree, 0, 500).await;
+    tree.put("large/1", vec![1; 5_000]).await.unwrap();
+    tree.put("large/2", vec![2; 5_000]).await.unwrap();
     db.checkpoint().await.unwrap();
     load(&tree, 500, 1_000).await;
+    tree.put("large/2", vec![3; 7_000]).await.unwrap();
+    tree.put("large/3", vec![4; 9_000]).await.unwrap();
+    tree.delete("large/1").await.unwrap();
     for number in 0..100 {
         tree.delete(format!("{number:06}")).durability(Durability::None).await.unwrap();
     }
@@ -65,6 +70,8 @@ async fn assert_refuses_changes(db: &Database, tree: &Tree) {
     batch.put(tree, "key", "value");
     let refused = [
         tree.put("key", "value").await.map(drop).unwrap_err(),
+        tree.put("key", vec![1; 5_000]).await.map(drop).unwrap_err(),
+        tree.write_stream("key").map(drop).unwrap_err(),
         tree.delete("000500").await.map(drop).unwrap_err(),
         batch.commit().await.map(drop).unwrap_err(),
         db.tree("new").await.map(drop).unwrap_err(),

@@ -101,7 +101,7 @@ impl Engine {
         let mut waiting = Some(Waiting { job, done });
         while waiting.is_some() {
             let room = self.large.room.listen();
-            self.check()?;
+            self.check_writable()?;
             {
                 let mut queue = self.large.lock();
                 if queue.waiting.is_empty() || queue.bytes + bytes <= QUEUE_BYTES {
@@ -193,7 +193,7 @@ impl Engine {
     ) -> Result<(), Error> {
         let mut checkpointed = false;
         while !bytes.is_empty() {
-            self.check()?;
+            self.check_writable()?;
             if !maker.has_room() && !maker.try_take(ahead) {
                 self.make_space(&mut checkpointed).await?;
                 continue;

@@ -64,7 +64,7 @@ impl Engine {
     /// # Errors
     /// A key that is too long; a closed or poisoned engine.
     pub fn write_stream(self: &Arc<Self>, tree: TreeRef, key: &[u8]) -> Result<ValueWriter, Error> {
-        self.check()?;
+        self.check_writable()?;
         if key.len() > self.limits.max_key {
             return Err(Error::KeyTooLong { len: key.len(), max: self.limits.max_key });
         }
