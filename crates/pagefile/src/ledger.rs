@@ -26,10 +26,8 @@
 //! checkpoint that follows, and its metadata finds its slots.
 //!
 //! # Pins
-//! While somebody copies what a checkpoint refers to, that checkpoint is *pinned*: what later ones
-//! release is *held* instead, pending for everybody who asks, and free with the last pin. Where space
-//! would run out otherwise, all pins are broken ([`Ledger::break_pins`]), so no pin ever makes a
-//! reservation fail that could have been granted without it.
+//! While somebody copies a checkpoint, what later ones release of it is *held* ([`crate::pins`]): in
+//! use, and pending for everybody who asks.
 //!
 //! On top of the floor, growing changes leave a few slots to those that shrink the database
 //! ([`Room`]): a delete writes a page out of place before the old one is free.
@@ -39,11 +37,8 @@ use std::collections::HashMap;
 use crate::file::MapEntry;
 use crate::map::{Image, Kind, Layout, Line, Sizes, pack_extent, unpack_extent};
 use crate::page::{Extent, PageId};
+use crate::pins::{Pin, Pins};
 use crate::space::{Geometry, Run, SpaceMap};
-
-/// The right to have extents of a checkpoint left alone: see [`Ledger::pin`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Pin(u64);
 
 /// What a reservation is for (I13).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,11 +73,7 @@ pub(crate) struct Ledger {
     closing: Closing,
     /// Epochs up to this one are closed.
     closed: Option<u64>,
-    /// Pins, and how often all of them have been broken.
-    pins: usize,
-    breaks: u64,
-    /// Released while there were pins.
-    held: Vec<Extent>,
+    pub(crate) pins: Pins,
     /// Slots of the map's pieces that the last checkpoint refers to.
     metadata: Vec<Run>,
     /// Slots of the pieces that the running checkpoint adds.
@@ -137,9 +128,7 @@ impl Ledger {
             open: Vec::new(),
             closing: Closing::default(),
             closed: None,
-            pins: 0,
-            breaks: 0,
-            held: Vec::new(),
+            pins: Pins::default(),
             metadata: Vec::new(),
             writing: Vec::new(),
             metadata_slots: 0,
@@ -336,62 +325,31 @@ impl Ledger {
         self.closing.new_pages = 0;
     }
 
-    /// Frees up to `most` of the extents that the checkpoint replaced, or holds them while there are
-    /// pins; whether any are left.
+    /// Frees up to `most` of the extents that the checkpoint replaced, but for those that are held for
+    /// a pin; whether any are left.
     pub(crate) fn release_some(&mut self, most: usize) -> bool {
         let keep = self.closing.release.len().saturating_sub(most);
-        let released = self.closing.release.split_off(keep);
-        if self.pins > 0 {
-            self.held.extend(released);
-        } else {
-            released.into_iter().for_each(|extent| self.free(extent));
+        for extent in self.closing.release.split_off(keep) {
+            let held = self.geometry.run_of(extent).is_some_and(|run| self.pins.hold(run));
+            if !held {
+                self.free(extent);
+            }
         }
         keep > 0
     }
 
     /// Pins what the last durable checkpoint refers to. No checkpoint may be running. Ends with
-    /// [`Ledger::unpin`].
+    /// [`Pins::unpin`].
     pub(crate) fn pin(&mut self) -> Pin {
-        debug_assert!(
-            self.closing.release.is_empty(),
-            "the last checkpoint has released everything"
-        );
-        self.pins += 1;
-        Pin(self.breaks)
-    }
-
-    pub(crate) fn is_pinned(&self, pin: Pin) -> bool {
-        pin.0 == self.breaks
-    }
-
-    /// Takes a pin back; follow with [`Ledger::release_held`] until it says that all is done.
-    pub(crate) fn unpin(&mut self, pin: Pin) {
-        if self.is_pinned(pin) {
-            self.pins = self.pins.checked_sub(1).expect("a pin is taken back once");
-        }
+        debug_assert!(self.closing.release.is_empty(), "the last checkpoint has released it all");
+        self.pins.pin(&self.space)
     }
 
     /// Frees up to `most` of what was held, unless there are pins; whether any is left to free.
     pub(crate) fn release_held(&mut self, most: usize) -> bool {
-        if self.pins > 0 {
-            return false;
-        }
-        let keep = self.held.len().saturating_sub(most);
-        for extent in self.held.split_off(keep) {
-            self.free(extent);
-        }
-        keep > 0
-    }
-
-    /// Ends all pins if that gives space back; whether it does. Follow with
-    /// [`Ledger::release_held`].
-    pub(crate) fn break_pins(&mut self) -> bool {
-        let any = !self.held.is_empty();
-        if any {
-            self.pins = 0;
-            self.breaks += 1;
-        }
-        any
+        let (free, more) = self.pins.released(most);
+        free.into_iter().for_each(|run| self.space.clear(run));
+        more
     }
 
     /// The file has grown to `slots` slots.
@@ -443,7 +401,8 @@ impl Ledger {
 
     fn pending(&self) -> impl Iterator<Item = Extent> {
         let open = self.open.iter().flat_map(|open| &open.release);
-        open.chain(&self.closing.release).chain(&self.held).copied()
+        let held = self.pins.held().map(|run| self.geometry.extent_of(run));
+        open.chain(&self.closing.release).copied().chain(held)
     }
 
     fn epoch(&mut self, epoch: u64) -> &mut OpenEpoch {

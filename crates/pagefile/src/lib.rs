@@ -29,6 +29,7 @@ mod ledger;
 mod map;
 mod open;
 mod page;
+mod pins;
 mod runtime;
 pub mod sim;
 mod snapshot;

@@ -2,7 +2,7 @@
 //!
 //! # Protocol
 //! 1. With no checkpoint running, [`PageFile::snapshot`] copies the page map of the last durable one,
-//!    and pins it: extents that later checkpoints release are held instead of becoming free.
+//!    and pins it: what later checkpoints release of it is held instead of becoming free.
 //! 2. Writers and checkpoints go on. Who copies reads extents in any order, verifies each page, and, if
 //!    one does not verify, asks [`Snapshot::is_broken`] before it blames the medium.
 //! 3. Dropping the snapshot frees what was held for it.
@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering;
 use crate::checkpoint::{Checkpointer, RELEASED_AT_ONCE};
 use crate::error::{FileError, FileErrorKind};
 use crate::file::{MapEntry, PageFile, lock};
-use crate::ledger::Pin;
+use crate::pins::Pin;
 use crate::superblock::CheckpointInfo;
 
 /// The pages of one checkpoint, where they are, and the promise that they stay there.
@@ -56,7 +56,7 @@ impl PageFile {
     /// Ends the promise of all snapshots if that makes space free; whether it does. For whoever would
     /// be refused a reservation otherwise.
     pub fn break_snapshots(&self) -> bool {
-        let broken = self.ledger().break_pins();
+        let broken = self.ledger().pins.break_all();
         while self.ledger().release_held(RELEASED_AT_ONCE) {}
         broken
     }
@@ -81,13 +81,13 @@ impl Snapshot {
 
     /// Whether the space was needed: pages may have been overwritten since.
     pub fn is_broken(&self) -> bool {
-        !self.file.ledger().is_pinned(self.pin)
+        !self.file.ledger().pins.is_pinned(self.pin)
     }
 }
 
 impl Drop for Snapshot {
     fn drop(&mut self) {
-        self.file.ledger().unpin(self.pin);
+        self.file.ledger().pins.unpin(self.pin);
         while self.file.ledger().release_held(RELEASED_AT_ONCE) {}
     }
 }

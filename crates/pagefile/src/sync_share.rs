@@ -130,6 +130,7 @@ mod tests {
                 path: "a file".into(),
                 direct: false,
                 block_size: 512,
+                device_len: None,
                 syncs: SyncShare::default(),
             };
             Self { desk, backend, file: Arc::new(file), told: Arc::default() }

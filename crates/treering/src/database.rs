@@ -221,8 +221,8 @@ impl Database {
     /// Until the backup is whole, `path` holds no database, so an interrupted one cannot be taken for
     /// a backup; the next one may go to the same folder.
     ///
-    /// Meanwhile, pages that writers replace keep their place in the file, which may grow by what is
-    /// written. If the disk is full, the backup fails, and no write does.
+    /// Meanwhile, the pages that it copies keep their place in the file when they are replaced, so the
+    /// file may grow by as much as there is. If the disk is full, the backup fails, and no write does.
     ///
     /// Dropping the future does not stop the backup; closing the database does.
     ///
