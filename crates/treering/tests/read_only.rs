@@ -72,6 +72,8 @@ async fn assert_refuses_changes(db: &Database, tree: &Tree) {
         tree.put("key", "value").await.map(drop).unwrap_err(),
         tree.put("key", vec![1; 5_000]).await.map(drop).unwrap_err(),
         tree.write_stream("key").map(drop).unwrap_err(),
+        tree.delete_range(..).await.map(drop).unwrap_err(),
+        db.drop_tree("t").await.map(drop).unwrap_err(),
         tree.delete("000500").await.map(drop).unwrap_err(),
         batch.commit().await.map(drop).unwrap_err(),
         db.tree("new").await.map(drop).unwrap_err(),

@@ -31,7 +31,7 @@ impl Engine {
         to: Option<Vec<u8>>,
         durability: Durability,
     ) -> Result<(), Error> {
-        self.check()?;
+        self.check_writable()?;
         if to.as_ref().is_some_and(|to| *to <= from) {
             return Ok(());
         }

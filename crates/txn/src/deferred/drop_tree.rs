@@ -31,7 +31,7 @@ impl Engine {
     /// # Errors
     /// [`Error::NoSuchTree`]; a full disk; what poisoned the engine.
     pub async fn drop_tree(self: &Arc<Self>, name: &[u8]) -> Result<(), Error> {
-        self.check()?;
+        self.check_writable()?;
         let (done, sequence) = oneshot::channel();
         let (engine, name) = (Arc::clone(self), name.to_vec());
         self.spawn(async move {
