@@ -105,6 +105,12 @@ impl Frame {
         debug_assert!(before & CLAIMED != 0, "a claim was ended twice");
     }
 
+    /// Whether somebody has it pinned. A pin that comes and goes in vain on a claimed frame is none.
+    pub(crate) fn is_pinned(&self) -> bool {
+        let pins = self.pins.load(Ordering::Acquire);
+        pins & CLAIMED == 0 && pins > 0
+    }
+
     pub(crate) fn is_clean(&self) -> bool {
         self.dirty_epoch.load(Ordering::SeqCst) == 0 && !self.writing.load(Ordering::SeqCst)
     }

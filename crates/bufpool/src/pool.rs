@@ -51,6 +51,9 @@ pub struct PoolStats {
     pub writes_in_flight: usize,
     /// Pages that made room for others.
     pub evictions: u64,
+    /// Frames that are pinned at this moment: none when nobody works, and no task of the engine's.
+    /// To count them, all frames are looked at.
+    pub pinned: usize,
 }
 
 /// A buffer pool over one page file.
@@ -309,14 +312,15 @@ impl Pool {
             dirty: self.dirty.load(Ordering::Relaxed),
             loads: self.load_count.load(Ordering::Relaxed),
             // In this order: a write that is neither in flight nor counted has not begun.
-            writes_in_flight: self
-                .writes_in_flight
-                .iter()
-                .map(|count| count.load(Ordering::SeqCst))
-                .sum(),
+            writes_in_flight: self.count_writes_in_flight(),
             writes: self.write_count.load(Ordering::SeqCst),
             evictions: self.eviction_count.load(Ordering::Relaxed),
+            pinned: self.frames.iter().filter(|frame| frame.is_pinned()).count(),
         }
+    }
+
+    pub(crate) fn count_writes_in_flight(&self) -> usize {
+        self.writes_in_flight.iter().map(|count| count.load(Ordering::SeqCst)).sum()
     }
 
     pub(crate) fn arc(&self) -> Arc<Self> {

@@ -121,7 +121,7 @@ impl Pool {
     pub async fn written(&self) {
         loop {
             let ended = self.relief.listen();
-            if self.stats().writes_in_flight == 0 {
+            if self.count_writes_in_flight() == 0 {
                 return;
             }
             ended.await;

@@ -32,6 +32,9 @@ pub(crate) struct EngineArgs {
     /// How the disk is reached
     #[arg(long, global = true, value_enum, default_value = "auto")]
     pub(crate) io: IoArg,
+    /// Bytes that the log may take, if not the default.
+    #[arg(skip)]
+    pub(crate) log_size: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -77,6 +80,26 @@ pub(crate) enum Command {
     Checkpoint(DatabaseArgs),
     /// Copy the database to a new or empty folder; the copy is a database, too
     Backup(BackupArgs),
+    /// Make the page file as short as it gets, and print its length before and after
+    Compact(DatabaseArgs),
+    /// Give a tree another name, durably
+    RenameTree(RenameTreeArgs),
+    /// Print all pairs as text that `restore` reads; with --structure, the pages of the trees
+    ///
+    /// The text keeps the trees' names, their options, and each key's duplicates in their order.
+    /// Writers that go on meanwhile may or may not be in it: what is there all along is.
+    Dump(DumpArgs),
+    /// Read what `dump` wrote from standard input into a database; makes it if need be
+    ///
+    /// A tree that is there already is an error. After a failure the trees that were begun are
+    /// there, with a part of their pairs.
+    Restore(DatabaseArgs),
+    /// The command line of threadskv, the program that this one succeeds
+    ///
+    /// One worker runs for each FILE, all at the same time; the nth runs the nth letter of COMMANDS,
+    /// or the last one: (c)ount, (r)everse scan, (w)rite lines, (s)can, (d)elete, (f)ind,
+    /// (p)ennysort, (a)udit. Commands without input need a placeholder, if any of them has one.
+    Threadskv(ThreadskvArgs),
     /// See it work: load a million records, be killed in the middle of more, recover, lose nothing
     Demo(DemoArgs),
 }
@@ -188,12 +211,63 @@ pub(crate) struct ScanArgs {
     /// The last key, exclusive
     #[arg(long, value_name = "K")]
     pub(crate) to: Option<OsString>,
+    /// Only keys that begin with this
+    #[arg(long, value_name = "P", conflicts_with_all = ["from", "to"])]
+    pub(crate) prefix: Option<OsString>,
     /// At most this many pairs
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<u64>,
     /// In descending order
     #[arg(long)]
     pub(crate) reverse: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RenameTreeArgs {
+    #[command(flatten)]
+    pub(crate) database: DatabaseArgs,
+    /// Its name
+    #[arg(value_name = "OLD")]
+    pub(crate) old: String,
+    /// The name that it gets; no tree may have it
+    #[arg(value_name = "NEW")]
+    pub(crate) new: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DumpArgs {
+    #[command(flatten)]
+    pub(crate) database: DatabaseArgs,
+    /// Only this tree [default: all]
+    #[arg(long, value_name = "T")]
+    pub(crate) tree: Option<String>,
+    /// Level by level, each page: id, fences, slots, fill, right link, flags, children
+    #[arg(long)]
+    pub(crate) structure: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ThreadskvArgs {
+    #[command(flatten)]
+    pub(crate) database: DatabaseArgs,
+    /// A letter for each worker
+    #[arg(value_name = "COMMANDS")]
+    pub(crate) commands: String,
+    /// Bytes a page, as a power of two, when the database is made: 9 to 24 [default: 12]
+    #[arg(value_name = "PAGE_BITS")]
+    pub(crate) page_bits: Option<u32>,
+    /// Pages of that size in the buffer pool; 0: as --cache says
+    #[arg(value_name = "POOL_PAGES", default_value_t = 0)]
+    pub(crate) pool_pages: u64,
+    /// Records of an atomic batch; 0: no batches
+    #[arg(value_name = "TXN_SIZE", default_value_t = 0)]
+    pub(crate) txn_size: usize,
+    /// Pages of that size that the log may take; 0: commits do not wait for it
+    #[arg(value_name = "LOG_PAGES", default_value_t = 0)]
+    pub(crate) log_pages: u64,
+    /// What each worker reads
+    #[arg(value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]

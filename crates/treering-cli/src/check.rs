@@ -1,4 +1,4 @@
-//! `verify`, `checkpoint` and `backup`.
+//! `verify`, `checkpoint`, `compact` and `backup`.
 
 use crate::args::{BackupArgs, DatabaseArgs, EngineArgs};
 use crate::error::{Failure, Verdict};
@@ -44,6 +44,19 @@ pub(crate) async fn checkpoint(
     })
     .await?;
     say(format_args!("everything up to sequence {} is in the page file", grouped(sequence)))?;
+    Ok(Verdict::Fine)
+}
+
+pub(crate) async fn compact(engine: &EngineArgs, args: DatabaseArgs) -> Result<Verdict, Failure> {
+    let compacted = with_database(engine, &args.database, Missing::Refuse, async |database| {
+        Ok(database.compact().await?)
+    })
+    .await?;
+    say(format_args!(
+        "the page file had {} bytes and has {}",
+        grouped(compacted.before),
+        grouped(compacted.after)
+    ))?;
     Ok(Verdict::Fine)
 }
 

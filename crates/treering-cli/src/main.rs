@@ -4,13 +4,16 @@
 //!   to standard error. An error is one sentence.
 //! * Exit code 0: all is well. 1: the command ran and found something wrong, be it a missing key, a
 //!   damaged page or a full disk. 2: it was used wrongly, and nothing was done.
-//! * Only `load`, `put` and `demo` make a database; the others say that there is none.
+//! * Only `load`, `put`, `restore`, `threadskv` and `demo` make a database; the others say that there
+//!   is none.
 //! * Whoever reads standard output may stop reading: that is no error.
 
 mod acks;
 mod args;
 mod check;
 mod demo;
+mod dump;
+mod dump_format;
 mod error;
 mod feed;
 mod find;
@@ -20,8 +23,10 @@ mod load;
 mod open;
 mod output;
 mod pennysort;
+mod restore;
 mod scan;
 mod stat;
+mod threadskv;
 mod trees;
 
 use std::process::ExitCode;
@@ -69,6 +74,11 @@ async fn run(arguments: Arguments) -> Result<Verdict, Failure> {
         Command::Verify(database) => check::verify(engine, database).await,
         Command::Checkpoint(database) => check::checkpoint(engine, database).await,
         Command::Backup(backup) => check::backup(engine, backup).await,
+        Command::Compact(database) => check::compact(engine, database).await,
+        Command::RenameTree(rename) => trees::rename(engine, rename).await,
+        Command::Dump(dump) => dump::run(engine, dump).await,
+        Command::Restore(database) => restore::run(engine, database).await,
+        Command::Threadskv(threadskv) => threadskv::run(engine, threadskv).await,
         Command::Demo(demo) => demo::run(engine, demo).await,
     }
 }

@@ -69,6 +69,9 @@ pub(crate) async fn open(
         // What does not fit is no page size anyway; the engine says which ones are.
         options = options.page_size(usize::try_from(size).unwrap_or(usize::MAX));
     }
+    if let Some(size) = engine.log_size {
+        options = options.log_size(size);
+    }
     let database = options.open(path).await?;
     if let Some(damage) = &database.recovery().damaged_superblock {
         let _ = complain(format_args!("warning: {damage}"));
@@ -76,7 +79,7 @@ pub(crate) async fn open(
     Ok(database)
 }
 
-fn existing_tree(database: &Database, path: &Path, name: &str) -> Result<Tree, Failure> {
+pub(crate) fn existing_tree(database: &Database, path: &Path, name: &str) -> Result<Tree, Failure> {
     if let Some(tree) = database.raw_tree(name)? {
         return Ok(tree);
     }

@@ -62,6 +62,11 @@ pub(crate) fn count_bar(what: &'static str, total: u64) -> ProgressBar {
     show(ProgressBar::new(total), "{msg} {wide_bar} {human_pos} of {human_len}, {per_sec}", what)
 }
 
+/// A counter of things, when nobody knows how many there will be.
+pub(crate) fn counter(what: &'static str) -> ProgressBar {
+    show(ProgressBar::no_length(), "{msg} {spinner} {human_pos}, {per_sec}, {elapsed}", what)
+}
+
 fn show(bar: ProgressBar, template: &str, what: &'static str) -> ProgressBar {
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| {
         // A template that does not parse would be a mistake in this file; any bar will do then.

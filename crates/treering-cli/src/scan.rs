@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::ops::Bound;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use crate::args::{EngineArgs, ScanArgs, TreeArgs};
 use crate::error::{Failure, Verdict};
@@ -14,7 +14,10 @@ pub(crate) async fn scan(engine: &EngineArgs, args: ScanArgs) -> Result<Verdict,
     let to = args.to.map_or(Bound::Unbounded, |key| Bound::Excluded(bytes(key)));
     let mut left = args.limit.unwrap_or(u64::MAX);
     with_tree(engine, &args.tree, Missing::Refuse, async |_, tree| {
-        let range = tree.range((from, to));
+        let range = match &args.prefix {
+            Some(prefix) => tree.prefix(prefix.as_bytes()),
+            None => tree.range((from, to)),
+        };
         let mut range = if args.reverse { range.rev() } else { range };
         let mut out = Output::new();
         while left > 0

@@ -58,6 +58,7 @@ fn lines(database: &Database) -> Vec<Line> {
         line("log_segments", "  segments", stats.log.segments as u64),
         line("pool_frames", "frames in the pool", stats.pool.frames as u64),
         line("pool_dirty", "  dirty", stats.pool.dirty as u64),
+        line("pool_pinned", "  pinned", stats.pool.pinned as u64),
         line("pool_loads", "  pages read since the opening", stats.pool.loads),
         line("pool_writes", "  pages written since the opening", stats.pool.writes),
         line("pool_evictions", "  pages evicted since the opening", stats.pool.evictions),

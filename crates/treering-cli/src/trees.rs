@@ -1,8 +1,8 @@
-//! `trees`: the trees of a database and what they were made with.
+//! `trees`: the trees of a database and what they were made with; `rename-tree`.
 
 use treering::{Gap, TreeOptions};
 
-use crate::args::{DatabaseArgs, EngineArgs};
+use crate::args::{DatabaseArgs, EngineArgs, RenameTreeArgs};
 use crate::error::{Failure, Verdict};
 use crate::open::{Missing, with_database};
 use crate::output::Output;
@@ -17,6 +17,14 @@ pub(crate) async fn run(engine: &EngineArgs, args: DatabaseArgs) -> Result<Verdi
         out.line(format_args!("{name}\t{}", shown(&options)))?;
     }
     out.finish()?;
+    Ok(Verdict::Fine)
+}
+
+pub(crate) async fn rename(engine: &EngineArgs, args: RenameTreeArgs) -> Result<Verdict, Failure> {
+    with_database(engine, &args.database.database, Missing::Refuse, async |database| {
+        Ok(database.rename_tree(&args.old, &args.new).await?)
+    })
+    .await?;
     Ok(Verdict::Fine)
 }
 

@@ -46,6 +46,7 @@ mod multi_walk;
 mod options;
 mod range;
 mod registry;
+mod structure;
 mod tree;
 mod typed;
 mod value;
@@ -62,12 +63,13 @@ pub use multi::MultiTree;
 pub use multi_walk::{MultiCursor, MultiRange, Values};
 pub use options::{Io, Options};
 pub use range::{Bounds, Chunk, KeyRange, Range};
+pub use structure::Structure;
 pub use tree::Tree;
 pub use treering_bufpool::PoolStats;
 pub use treering_pagefile::SpaceStats;
 pub use treering_txn::{
-    BackedUp, Compacted, Durability, EngineStats as Stats, Gap, KeyType, LogUsage, Recovery,
-    Report, TreeOptions,
+    BackedUp, Compacted, Durability, EngineStats as Stats, Gap, KeyType, LogUsage, PageShape,
+    Recovery, Report, TreeOptions,
 };
 #[cfg(feature = "bytemuck")]
 pub use typed::Pod;

@@ -23,6 +23,7 @@ mod commit;
 mod compact;
 mod create_tree;
 mod deferred;
+mod dump;
 pub mod duplicates;
 mod engine;
 mod error;
@@ -51,6 +52,7 @@ pub use backup::{BackedUp, BackupTarget};
 pub use batch::{Batch, OpKind};
 pub use catalog::TreeInfo;
 pub use compact::Compacted;
+pub use dump::PageShape;
 pub use engine::{Durability, Engine, EngineOptions, EngineStats, Recovery};
 pub use error::{Error, Violation};
 pub use log::{

@@ -1,0 +1,41 @@
+//! The pages of a tree, for people who want to see how it is built.
+
+use treering_txn::PageShape;
+
+use crate::database::Database;
+use crate::error::Error;
+
+/// The pages of a tree, level by level from its root, each level from left to right. Dropping it ends
+/// the walk through the tree.
+///
+/// Pages are not merged while the walk goes on, which never waits for its reader: what has not been
+/// read yet is in memory.
+#[derive(Debug)]
+pub struct Structure {
+    pages: treering_txn::Structure,
+}
+
+impl Structure {
+    /// The next page; `None` behind the last. Dropping the future loses no page.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Damaged`] names the page that is; [`crate::ErrorKind::Io`],
+    /// [`crate::ErrorKind::Closed`], [`crate::ErrorKind::Poisoned`]. The walk ends with it.
+    pub async fn next(&mut self) -> Result<Option<PageShape>, Error> {
+        Ok(self.pages.next().await?)
+    }
+}
+
+impl Database {
+    /// Begins to walk through the pages of the tree of that name, if there is one, whatever it was
+    /// made with. Each page is shown as it is when the walk comes to it.
+    ///
+    /// # Errors
+    /// When the database is closed or poisoned.
+    pub fn structure(&self, name: impl AsRef<str>) -> Result<Option<Structure>, Error> {
+        let engine = &self.shared.engine;
+        engine.check()?;
+        let Some(tree) = engine.find_tree(name.as_ref().as_bytes()) else { return Ok(None) };
+        Ok(Some(Structure { pages: engine.structure(tree)? }))
+    }
+}
