@@ -220,7 +220,10 @@ impl<W: Words> Checker<'_, W> {
             let order = previous.cmp(&key);
             let first = self.page.live_before(slot).is_none();
             self.fault_if(!first && order != Ordering::Less, || {
-                format!("slot {slot}: key {} is not above the one before", shown(&key))
+                format!(
+                    "slot {slot} is out of order: key {} is not above the one before",
+                    shown(&key)
+                )
             });
             self.fault_if(key < low || finite && key >= high, || {
                 format!("slot {slot}: key {} is outside of the fences", shown(&key))

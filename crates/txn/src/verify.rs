@@ -139,7 +139,8 @@ impl<'e> Verifier<'e> {
     }
 
     async fn check_tree(&mut self, name: &str, tree: TreeRef) -> Result<(), Error> {
-        let Some(root) = self.copy(name, tree.root).await? else { return Ok(()) };
+        let place = format!("{name}, the root, {}", tree.root);
+        let Some(root) = self.copy(&place, tree.root).await? else { return Ok(()) };
         let mut level = root.page().level();
         // The root may grow meanwhile: the levels below this copy stay what they are.
         let mut root = Some(root);
@@ -172,20 +173,30 @@ impl<'e> Verifier<'e> {
         let mut next = Some(first);
         let mut expected_low = known.get(&first).cloned().unwrap_or_default();
         let mut left_unposted = false;
+        let mut left: Option<PageId> = None;
         while let Some(id) = next {
             let place = format!("{name}, level {level}, {id}");
             if !self.reached.insert(id) {
-                self.problem(format!("{place} is reached twice"));
+                self.problem(match left {
+                    Some(left) => format!("{place} is reached twice: by the right link of {left}"),
+                    None => format!("{place} is reached twice: as the first child of its parent"),
+                });
                 return Ok(None);
             }
             let image = match first_image.take() {
                 Some(image) => Some(image),
-                None => self.copy(name, id).await?,
+                None => self.copy(&linked(&place, left), id).await?,
             };
             let Some(image) = image else {
-                // Its right link is lost: the walk goes on at the next page that the parents know.
-                known.remove(&id);
-                let beyond = known.iter().filter(|(_, separator)| **separator > expected_low);
+                // Its right link is lost: the walk goes on at the next page that the parents know,
+                // which is the one that should be here if they do not know this one.
+                left = None;
+                let here = known.remove(&id).is_some();
+                let behind = |separator: &Vec<u8>| match here {
+                    true => *separator > expected_low,
+                    false => *separator >= expected_low,
+                };
+                let beyond = known.iter().filter(|(_, separator)| behind(separator));
                 let Some((page, low)) = beyond.min_by(|a, b| a.1.cmp(b.1)) else { break };
                 (next, expected_low) = (Some(*page), low.clone());
                 continue;
@@ -207,9 +218,10 @@ impl<'e> Verifier<'e> {
             page.low_into(&mut low);
             if low != expected_low {
                 self.problem(format!(
-                    "{place}: its low fence \"{}\" is not the high fence \"{}\" on its left",
+                    "{place}: its low fence \"{}\" is not the high fence \"{}\" {}",
                     low.escape_ascii(),
-                    expected_low.escape_ascii()
+                    expected_low.escape_ascii(),
+                    left.map_or("on its left".into(), |left| format!("of {left} on its left")),
                 ));
             }
             match known.remove(&id) {
@@ -245,6 +257,7 @@ impl<'e> Verifier<'e> {
                 ));
             }
             left_unposted = page.unposted();
+            left = Some(id);
             expected_low = high;
             next = page.right();
         }
@@ -279,19 +292,19 @@ impl<'e> Verifier<'e> {
     }
 
     /// A copy of a page; `None`, with the problem noted, if it is damaged or missing.
-    async fn copy(&mut self, name: &str, id: PageId) -> Result<Option<Image>, Error> {
+    async fn copy(&mut self, place: &str, id: PageId) -> Result<Option<Image>, Error> {
         let pool = self.engine.pool();
         loop {
             self.engine.health.check()?;
             match pool.read_page(id, |words| Image::copy_of(words)) {
                 Read::Done(image) => return Ok(Some(image)),
                 Read::Free => {
-                    self.problem(format!("{name}: {id} is linked to and does not exist"));
+                    self.problem(format!("{place} is linked to and does not exist"));
                     return Ok(None);
                 }
                 Read::Absent => match pool.fetch(id).await {
                     Err(error) if error.kind() == FileErrorKind::Damaged => {
-                        self.problem(format!("{name}: {error}"));
+                        self.problem(format!("{place}: {error}"));
                         return Ok(None);
                     }
                     fetched => fetched?,
@@ -356,5 +369,13 @@ impl<'e> Verifier<'e> {
             }
         }
         Ok(())
+    }
+}
+
+/// The place of a page, with where the link to it is.
+fn linked(place: &str, left: Option<PageId>) -> String {
+    match left {
+        Some(left) => format!("{place} (right of {left})"),
+        None => place.to_owned(),
     }
 }

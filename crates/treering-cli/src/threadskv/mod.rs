@@ -51,9 +51,14 @@ pub(crate) async fn run(engine: &EngineArgs, args: ThreadskvArgs) -> Result<Verd
     let written = database.stats().pool.writes - before;
     let closed = database.close().await;
     // After a failure, what closing adds to it would only hide it.
-    let verdict = result?;
+    let mut verdict = result?;
     flushed?;
     closed?;
+    let pinned = database.stats().pool.pinned;
+    if let Some(left) = audit::left_behind(pinned) {
+        tell(left);
+        verdict = Verdict::Wrong;
+    }
     tell(format_args!("{written} buffer pool pages flushed"));
     for line in begun.lines() {
         tell(line);
