@@ -44,7 +44,10 @@ async fn fill(db: &Database) -> Result<(), Error> {
         plain.put(key, &value).durability(Durability::None).await?;
         typed.put(key, b"").durability(Durability::None).await?;
     }
+    let large: Vec<u8> = (0..300_000u32).map(|at| (at.wrapping_mul(at) >> 7) as u8).collect();
+    plain.put("large", &large).await?;
     let multi = db.multi_tree("multi").await?;
+    multi.insert_dup("large", &large[..100_000]).await?;
     // In an order that is not that of the values.
     for number in (0..500u32).rev() {
         let key: &[u8] = if number % 2 == 0 { b"" } else { b"odd\0" };
@@ -64,7 +67,7 @@ fn j6_everything_dumped_is_restored_with_duplicates_in_their_order_and_options()
     assert!(dump.out.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\n')));
 
     let restored = feed(&place, "restore copy", &dump.out).fine();
-    let pairs = keys().len() * 2 + 500;
+    let pairs = keys().len() * 2 + 1 + 500 + 1;
     assert_eq!(restored, format!("restored 4 trees, {} pairs\n", common::grouped(pairs)));
     assert!(place.run("dump copy").out == dump.out, "the copy's dump is the same");
     place.run("verify copy").fine();
@@ -74,13 +77,13 @@ fn j6_everything_dumped_is_restored_with_duplicates_in_their_order_and_options()
         assert_eq!(db.stats().page_size, 1024);
         let original = Options::new().create(false).open(place.path("db")).await?;
         assert_eq!(db.trees(), original.trees());
-        for name in ["plain", "a name\nof two lines"] {
+        for (name, len) in [("plain", keys().len() + 1), ("a name\nof two lines", keys().len())] {
             let trees = [&db, &original].map(|db| db.raw_tree(name).unwrap().unwrap());
             let [copied, there]: [Vec<_>; 2] = [
                 trees[0].range(..).map(|item| item.unwrap()).collect().await,
                 trees[1].range(..).map(|item| item.unwrap()).collect().await,
             ];
-            assert_eq!(copied.len(), keys().len());
+            assert_eq!(copied.len(), len);
             assert_eq!(copied, there, "{name}");
         }
         let multi = db.multi_tree("multi").await?;
@@ -155,6 +158,15 @@ fn j6_a_dump_that_is_not_whole_or_not_one_is_refused_and_the_line_named() {
         assert!(error.contains(why), "{error}");
     }
     assert!(!place.path("copy1000").exists(), "what is no dump makes no database");
+}
+
+#[test]
+fn j6_the_structure_counts_large_values() {
+    let place = Place::new();
+    place.write("in", format!("a\t{}\nb\tsmall\n", "x".repeat(50_000)));
+    place.run("load db in --format tsv").fine();
+    let text = place.run("dump db --structure").fine();
+    assert!(text.contains(" [\"\", ..) 2 slots (1 large) "), "{text}");
 }
 
 /// The pages of a level are a chain: each begins where the one on its left ends, the inner pages

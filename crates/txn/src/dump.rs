@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use futures::channel::mpsc::{self, UnboundedReceiver, UnboundedSender};
-use treering_blink::{Image, TreeRef};
+use treering_blink::{Image, Kind, TreeRef};
 use treering_bufpool::Read;
 use treering_pagefile::{FileError, FileErrorKind, PageId};
 
@@ -34,6 +34,8 @@ pub struct PageShape {
     pub slots: usize,
     /// Entries: slots that are no fillers.
     pub live: usize,
+    /// Entries whose values are in overflow pages.
+    pub large: usize,
     /// Bytes of the page that are in use, header and fences included.
     pub used: usize,
     /// Bytes of the page.
@@ -65,6 +67,7 @@ impl PageShape {
             high: bounded.then_some(high),
             slots: page.len(),
             live: page.live_len(),
+            large: page.live_slots().filter(|slot| page.kind(*slot) == Kind::Overflow).count(),
             used: page.page_size().saturating_sub(page.free_total()),
             size: page.page_size(),
             right: page.right(),
@@ -86,6 +89,9 @@ impl fmt::Display for PageShape {
         write!(f, " {} slots", self.slots)?;
         if self.live != self.slots {
             write!(f, " ({} live)", self.live)?;
+        }
+        if self.large > 0 {
+            write!(f, " ({} large)", self.large)?;
         }
         write!(f, " {} %", self.used * 100 / self.size.max(1))?;
         if let Some(right) = self.right {
