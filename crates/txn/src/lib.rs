@@ -52,7 +52,7 @@ pub use backup::{BackedUp, BackupTarget};
 pub use batch::{Batch, OpKind};
 pub use catalog::TreeInfo;
 pub use compact::Compacted;
-pub use dump::PageShape;
+pub use dump::{PageShape, Structure};
 pub use engine::{Durability, Engine, EngineOptions, EngineStats, Recovery};
 pub use error::{Error, Violation};
 pub use log::{
