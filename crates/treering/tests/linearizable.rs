@@ -181,3 +181,15 @@ fn the_checker_wants_batches_to_be_whole() {
     assert!(!is_linearizable(&[both, first.clone(), second(None)]));
     assert!(!is_linearizable(&[left(1, 0, batch), first, second(None)]));
 }
+
+#[test]
+fn the_checker_places_a_call_where_it_is_needed_and_not_where_it_first_fits() {
+    // The batch could come before the put, where it would do nothing.
+    let batch = Op::Batch(vec![(0, Step::Put(5)), (0, Step::Delete)]);
+    let calls = [
+        call(1, 0, 9, batch, Answer::Done),
+        call(2, 1, 2, Op::Put(0, 7), Answer::Done),
+        call(3, 10, 11, Op::Get(0), Answer::Value(None)),
+    ];
+    assert!(is_linearizable(&calls));
+}

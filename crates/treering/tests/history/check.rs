@@ -7,12 +7,14 @@
 //!
 //! Three things keep the search short, and none changes its result:
 //! * Keys that no operation touches together are checked on their own: linearizability is local.
-//! * A call that fits and changes nothing is placed at once and never taken back: whatever order
-//!   there is otherwise, there is one with it here.
+//! * A call whose answer says that it has changed nothing is placed as soon as it fits, without an
+//!   alternative: whatever order there is otherwise, there is one with it here. (Not so one that
+//!   merely would change nothing just here: elsewhere it may have to.)
 //! * A call that nobody waited for may have had its effect at any time after it began, or never. It
-//!   is tried when nothing else fits, and left out when it would have no effect.
+//!   is tried when nothing else fits, and left out when it would have no effect. And where the search
+//!   has been with some of them placed, it need not go with more of them placed.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::model::{Answer, Key, Op, State};
 
@@ -77,8 +79,11 @@ type Placed = Vec<u64>;
 struct Search {
     /// By the moment at which they began.
     calls: Vec<Call>,
-    been: HashSet<(Placed, State)>,
+    /// By the placed calls that were answered, and the state: the sets of others placed beside.
+    been: HashMap<(Placed, State), Vec<Placed>>,
     placed: Placed,
+    /// The calls that were answered.
+    answered: Placed,
     /// How many calls with an answer have not been placed.
     left: usize,
     /// The most that were ever placed, and where the search was stuck then.
@@ -100,8 +105,13 @@ const POINTS_MAX: usize = 3_000_000;
 impl Search {
     fn new(calls: Vec<Call>) -> Self {
         let placed = vec![0; calls.len().div_ceil(64)];
+        let mut answered = placed.clone();
+        for (index, _) in calls.iter().enumerate().filter(|(_, call)| call.ended.is_some()) {
+            answered[index / 64] |= 1 << (index % 64);
+        }
         let left = calls.iter().filter(|call| call.ended.is_some()).count();
-        Self { calls, been: HashSet::new(), placed, left, furthest: (0, String::new()) }
+        let been = HashMap::new();
+        Self { calls, been, placed, answered, left, furthest: (0, String::new()) }
     }
 
     fn run(mut self, start: State) -> Result<(), Verdict> {
@@ -112,15 +122,13 @@ impl Search {
             if self.left == 0 {
                 return Ok(());
             }
-            let mut others = match self.been.insert((self.placed.clone(), state.clone())) {
-                true => self.candidates(&state),
-                false => Vec::new(),
-            };
+            let mut others =
+                if self.is_new(&state) { self.candidates(&state) } else { Vec::new() };
             if others.is_empty() {
                 self.note_stuck(&state);
             }
             // Back to the last point where there is another choice.
-            let mut here = state;
+            let mut here = std::mem::take(&mut state);
             while others.is_empty() {
                 took.iter().for_each(|&index| self.take_back(index));
                 let Some(point) = points.pop() else {
@@ -139,6 +147,20 @@ impl Search {
             points.push(Point { state: here, took, others });
         }
         Err(Verdict::Undecided(self.furthest.1))
+    }
+
+    /// Whether the search has not been here yet, with no more calls placed than now.
+    fn is_new(&mut self, state: &State) -> bool {
+        let both = self.placed.iter().zip(&self.answered);
+        let answered: Placed = both.clone().map(|(placed, mask)| placed & mask).collect();
+        let others: Placed = both.map(|(placed, mask)| placed & !mask).collect();
+        let known = self.been.entry((answered, state.clone())).or_default();
+        let within = |set: &Placed| set.iter().zip(&others).all(|(a, b)| a & !b == 0);
+        if known.iter().any(within) {
+            return false;
+        }
+        known.push(others);
+        true
     }
 
     fn is_placed(&self, index: usize) -> bool {
@@ -172,7 +194,7 @@ impl Search {
         next
     }
 
-    /// Places all calls that fit and change nothing.
+    /// Places all calls that fit and, by their answers, change nothing.
     fn place_idle(&mut self, state: &State) -> Vec<usize> {
         let mut took = Vec::new();
         loop {
@@ -180,8 +202,7 @@ impl Search {
             for index in self.next() {
                 let call = &self.calls[index];
                 let Some((_, answer)) = call.ended else { continue };
-                let mut after = state.clone();
-                if call.op.apply(&mut after) == answer && after == *state {
+                if call.op.only_read(answer) && call.op.apply(&mut state.clone()) == answer {
                     self.place(index);
                     took.push(index);
                 }

@@ -76,6 +76,20 @@ impl Op {
         }
     }
 
+    /// Whether it has changed nothing, whatever was there, if this was its answer.
+    pub(crate) fn only_read(&self, answer: Answer) -> bool {
+        match answer {
+            Answer::Done => false,
+            Answer::Value(there) => match self {
+                Op::Take(_) => there.is_none(),
+                op => matches!(op, Op::Get(_)),
+            },
+            Answer::Existed(existed) => !existed,
+            Answer::Kept(_, is_new) => !is_new,
+            Answer::Exists(_) | Answer::Missing | Answer::Differs(_) | Answer::Violated(_) => true,
+        }
+    }
+
     /// Applies it to the state; the answer.
     pub(crate) fn apply(&self, state: &mut State) -> Answer {
         match self {
