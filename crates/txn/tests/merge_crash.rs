@@ -268,9 +268,7 @@ fn recover(image: &SimImage, journal: &Journal, seed: u64, context: &str) {
         let engine = engine.unwrap_or_else(|error| panic!("{context}: {error}"));
         let found = contents(&engine, &NAMES).await.unwrap();
         let sequence = engine.recovery().sequence;
-        journal
-            .judge_commuting(&found, sequence)
-            .unwrap_or_else(|why| panic!("{context}: {why}"));
+        journal.judge_commuting(&found, sequence).unwrap_or_else(|why| panic!("{context}: {why}"));
         assert_clean(&engine, context).await;
     });
     recovered.unwrap_or_else(|stalled| panic!("{context}: {stalled}"));

@@ -122,8 +122,7 @@ impl Search {
             if self.left == 0 {
                 return Ok(());
             }
-            let mut others =
-                if self.is_new(&state) { self.candidates(&state) } else { Vec::new() };
+            let mut others = if self.is_new(&state) { self.candidates(&state) } else { Vec::new() };
             if others.is_empty() {
                 self.note_stuck(&state);
             }

@@ -264,7 +264,8 @@ impl Client {
 
     /// The operation as a future that owns all it needs.
     fn start(&mut self, op: &Op) -> BoxFuture<'static, Result<Answer, Error>> {
-        let levels = [Durability::None, Durability::None, Durability::Buffered, Durability::Durable];
+        let levels =
+            [Durability::None, Durability::None, Durability::Buffered, Durability::Durable];
         let durability = levels[self.rng.random_range(0..levels.len())];
         if let Op::Batch(steps) = op {
             return self.start_batch(steps, durability);

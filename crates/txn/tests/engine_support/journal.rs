@@ -138,9 +138,7 @@ impl Journal {
             let open = inner.open.iter().enumerate();
             let there = open.filter(|(bit, _)| chosen >> bit & 1 == 1);
             let there: Vec<_> = there.map(|(_, (_, ops))| (sequence, ops)).collect();
-            if there.len() as u64 <= gaps
-                && *found == inner.model(found.len(), sequence, &there)
-            {
+            if there.len() as u64 <= gaps && *found == inner.model(found.len(), sequence, &there) {
                 return Ok(());
             }
         }
