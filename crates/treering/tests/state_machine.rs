@@ -43,7 +43,7 @@ impl Engine {
 
     async fn run(&mut self, step: Step) -> Result<Answer, Error> {
         let Self { db, tree, cursor, .. } = self;
-        let vec = |value: Option<treering::Value>| value.map(|value| value.to_vec());
+        let vec = |value: Option<treering::ValueBytes>| value.map(|value| value.to_vec());
         Ok(match step {
             Step::Get(number) => Answer::Value(vec(tree.get(key(number)).await?)),
             Step::Put(number, new) => {

@@ -288,7 +288,7 @@ impl Engine {
             }),
             Step::TakeDup(number, at) => Answer::Value(match self.pick(number, at).await? {
                 Some(sequence) => {
-                    tree.take_dup(key(number), sequence).await?.map(treering::Value::into_vec)
+                    tree.take_dup(key(number), sequence).await?.map(treering::ValueBytes::into_vec)
                 }
                 None => None,
             }),
@@ -304,13 +304,13 @@ impl Engine {
             }
             Step::DeleteAll(number) => Answer::Count(tree.delete_all(key(number)).await?),
             Step::Get(number) => {
-                Answer::Value(tree.get(key(number)).await?.map(treering::Value::into_vec))
+                Answer::Value(tree.get(key(number)).await?.map(treering::ValueBytes::into_vec))
             }
             Step::GetAll(number, backward) => {
                 let values = tree.get_all(key(number));
                 let values = if backward { values.rev() } else { values };
                 let values: Vec<_> = values.try_collect().await?;
-                let triple = |(sequence, value): (u64, treering::Value)| {
+                let triple = |(sequence, value): (u64, treering::ValueBytes)| {
                     (key(number), self.which(sequence), value.to_vec())
                 };
                 Answer::Triples(values.into_iter().map(triple).collect())
@@ -319,9 +319,10 @@ impl Engine {
                 let range = tree.range(..);
                 let range = if backward { range.rev() } else { range };
                 let all: Vec<_> = range.try_collect().await?;
-                let triple = |(key, sequence, value): (treering::Key, u64, treering::Value)| {
-                    (key.to_vec(), self.which(sequence), value.to_vec())
-                };
+                let triple =
+                    |(key, sequence, value): (treering::KeyBytes, u64, treering::ValueBytes)| {
+                        (key.to_vec(), self.which(sequence), value.to_vec())
+                    };
                 Answer::Triples(all.into_iter().map(triple).collect())
             }
             Step::Walk(number, backward, count) => {

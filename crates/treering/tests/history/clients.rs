@@ -273,7 +273,7 @@ impl Client {
         let (tree, op) = (self.tree.clone(), op.clone());
         let key = key_bytes(op.keys()[0]);
         async move {
-            let read = |value: Option<treering::Value>| value.map(|value| number_of(&value));
+            let read = |value: Option<treering::ValueBytes>| value.map(|value| number_of(&value));
             Ok(match op {
                 Op::Get(_) => Answer::Value(read(tree.get(key).await?)),
                 Op::Put(_, new) => {
