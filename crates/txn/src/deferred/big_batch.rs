@@ -128,13 +128,12 @@ impl Engine {
                 }
                 match violation(op.kind, now.is_some(), now == Some(op.value)) {
                     // The first in the order of the batch is the one to name.
-                    Some(violation) => {
-                        if violated.as_ref().is_none_or(|(first, _)| at < *first) {
-                            let (key, there) = (op.key.into(), now.map(Arc::from));
-                            let error = Error::Violated { operation: at, key, violation, there };
-                            violated = Some((at, error));
-                        }
+                    Some(violation) if violated.as_ref().is_none_or(|(first, _)| at < *first) => {
+                        let (key, there) = (op.key.into(), now.map(Arc::from));
+                        let error = Error::Violated { operation: at, key, violation, there };
+                        violated = Some((at, error));
                     }
+                    Some(_) => {}
                     None if op.kind.gives_value() => now = Some(op.value),
                     None if op.kind.takes_away() => now = None,
                     None => {}
