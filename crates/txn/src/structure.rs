@@ -21,8 +21,10 @@ use crate::error::Error;
 /// What became of a step.
 enum Tried<T> {
     Done(T),
-    /// Something was lacking to the last.
-    Later,
+    /// Somebody kept the page busy to the last.
+    Busy,
+    /// The disk is too full.
+    Full,
     /// The tree is damaged, or the engine ends.
     Never,
 }
@@ -64,8 +66,8 @@ impl Engine {
     /// The engine's merging task.
     pub(crate) async fn run_merging(self: Arc<Self>) {
         let mut stuck = None;
-        // Pages that somebody keeps busy, or for which the disk is too full.
-        let mut later = Vec::new();
+        // Pages that somebody keeps busy, and pages for which the disk is too full.
+        let (mut busy, mut full) = (Vec::new(), Vec::new());
         loop {
             let reported = self.forest.underfull_reported();
             let closing = self.closing.listen();
@@ -76,20 +78,26 @@ impl Engine {
             let undisturbed = self.merging.lock().await;
             self.merging_now.store(true, Ordering::SeqCst);
             if let Some(page) = self.forest.take_underfull() {
-                if !self.merge_from(page, &mut stuck).await {
-                    later.push(page);
+                match self.merge_from(page, &mut stuck).await {
+                    Tried::Busy => busy.push(page),
+                    Tried::Full => full.push(page),
+                    Tried::Done(()) | Tried::Never => {}
                 }
                 continue;
             }
             drop(undisturbed);
-            self.merging_now.store(false, Ordering::SeqCst);
-            self.tidied.notify(usize::MAX);
-            let ending = select(reported, closing);
-            if later.is_empty() {
-                drop(ending.await);
+            let closing = select(reported, closing);
+            if busy.is_empty() {
+                self.merging_now.store(false, Ordering::SeqCst);
+                self.tidied.notify(usize::MAX);
+            }
+            if busy.is_empty() && full.is_empty() {
+                drop(closing.await);
             } else {
-                drop(select(ending, self.runtime.sleep(MERGE_PAUSE)).await);
-                later.drain(..).for_each(|page| self.forest.report_underfull(page));
+                drop(select(closing, self.runtime.sleep(MERGE_PAUSE)).await);
+                busy.drain(..).chain(full.drain(..)).for_each(|page| {
+                    self.forest.report_underfull(page);
+                });
             }
         }
     }
@@ -111,17 +119,18 @@ impl Engine {
         }
     }
 
-    /// Merges a page, and the pages that become underfull by that. False if it has to be tried
-    /// again later.
-    pub(crate) async fn merge_from(&self, page: PageId, stuck: &mut Stuck) -> bool {
+    /// Merges a page, and the pages that become underfull by that. Whether it has to be tried
+    /// again later, the answer says.
+    async fn merge_from(&self, page: PageId, stuck: &mut Stuck) -> Tried<()> {
         let mut pages = vec![page];
         let mut in_vain = 0;
         while let Some(page) = pages.pop() {
             let merge = || self.forest.merge(|id| self.catalog.by_id(id), page, &*self.log);
             let merged = match self.try_often(page, Space::GrowOrCheckpoint, stuck, merge).await {
                 Tried::Done(merged) => merged,
-                Tried::Later => return false,
-                Tried::Never => return true,
+                Tried::Busy => return Tried::Busy,
+                Tried::Full => return Tried::Full,
+                Tried::Never => return Tried::Never,
             };
             self.forest.post_now(|id| self.catalog.by_id(id), merged.unposted, &*self.log);
             if merged.changed {
@@ -135,7 +144,7 @@ impl Engine {
                 pages.extend(merged.next.into_iter().rev());
             }
         }
-        true
+        Tried::Done(())
     }
 
     /// Whether there may be more space now.
@@ -178,7 +187,7 @@ impl Engine {
                 }
                 Ok(Err(Blocked::Refused(Refusal::Space))) => {
                     if !self.find_space(space, stuck).await {
-                        return Tried::Later;
+                        return Tried::Full;
                     }
                 }
                 Ok(Err(Blocked::Refused(refusal))) => {
@@ -193,7 +202,7 @@ impl Engine {
                 }
             }
         }
-        Tried::Later
+        Tried::Busy
     }
 }
 
