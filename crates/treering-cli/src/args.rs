@@ -84,6 +84,8 @@ pub(crate) enum Command {
     Compact(DatabaseArgs),
     /// Give a tree another name, durably
     RenameTree(RenameTreeArgs),
+    /// Drop a tree with all that is in it, durably
+    DropTree(DropTreeArgs),
     /// Print all pairs as text that `restore` reads; with --structure, the pages of the trees
     ///
     /// The text keeps the trees' names, their options, and each key's duplicates in their order.
@@ -232,6 +234,15 @@ pub(crate) struct RenameTreeArgs {
     /// The name that it gets; no tree may have it
     #[arg(value_name = "NEW")]
     pub(crate) new: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DropTreeArgs {
+    #[command(flatten)]
+    pub(crate) database: DatabaseArgs,
+    /// Its name
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
 }
 
 #[derive(Debug, Args)]

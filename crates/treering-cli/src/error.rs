@@ -53,6 +53,7 @@ impl Failure {
                 ErrorKind::InvalidInput
                     | ErrorKind::InvalidOptions
                     | ErrorKind::Locked
+                    | ErrorKind::NoSuchTree
                     | ErrorKind::Version
             ),
             Self::Wrong(_) | Self::NobodyReads => false,

@@ -76,6 +76,7 @@ async fn run(arguments: Arguments) -> Result<Verdict, Failure> {
         Command::Backup(backup) => check::backup(engine, backup).await,
         Command::Compact(database) => check::compact(engine, database).await,
         Command::RenameTree(rename) => trees::rename(engine, rename).await,
+        Command::DropTree(drop) => trees::drop_tree(engine, drop).await,
         Command::Dump(dump) => dump::run(engine, dump).await,
         Command::Restore(database) => restore::run(engine, database).await,
         Command::Threadskv(threadskv) => threadskv::run(engine, threadskv).await,

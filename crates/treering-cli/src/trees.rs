@@ -1,8 +1,9 @@
-//! `trees`: the trees of a database and what they were made with; `rename-tree`.
+//! `trees`: the trees of a database and what they were made with; `rename-tree` and
+//! `drop-tree`.
 
 use treering::{Gap, TreeOptions};
 
-use crate::args::{DatabaseArgs, EngineArgs, RenameTreeArgs};
+use crate::args::{DatabaseArgs, DropTreeArgs, EngineArgs, RenameTreeArgs};
 use crate::error::{Failure, Verdict};
 use crate::open::{Missing, with_database};
 use crate::output::Output;
@@ -23,6 +24,14 @@ pub(crate) async fn run(engine: &EngineArgs, args: DatabaseArgs) -> Result<Verdi
 pub(crate) async fn rename(engine: &EngineArgs, args: RenameTreeArgs) -> Result<Verdict, Failure> {
     with_database(engine, &args.database.database, Missing::Refuse, async |database| {
         Ok(database.rename_tree(&args.old, &args.new).await?)
+    })
+    .await?;
+    Ok(Verdict::Fine)
+}
+
+pub(crate) async fn drop_tree(engine: &EngineArgs, args: DropTreeArgs) -> Result<Verdict, Failure> {
+    with_database(engine, &args.database.database, Missing::Refuse, async |database| {
+        Ok(database.drop_tree(&args.name).await?)
     })
     .await?;
     Ok(Verdict::Fine)

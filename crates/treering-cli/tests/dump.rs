@@ -121,6 +121,14 @@ fn j6_one_tree_is_dumped_by_its_name() {
     assert!(error.contains("restoring the tree \"main\": it is there already"), "{error}");
     let error = place.run("rename-tree db main first").failed(2);
     assert!(error.contains("there is a tree \"first\" already"), "{error}");
+
+    // A tree that was dropped can be restored.
+    place.run("drop-tree db main").fine();
+    let error = place.run("drop-tree db main").failed(2);
+    assert!(error.contains("there is no tree \"main\""), "{error}");
+    feed(&place, "restore db", &main).fine();
+    assert_eq!(place.run("scan db").out, scanned(&records));
+    place.run("verify db").fine();
 }
 
 #[test]

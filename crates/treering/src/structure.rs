@@ -20,7 +20,8 @@ impl Structure {
     ///
     /// # Errors
     /// [`crate::ErrorKind::Damaged`] names the page that is; [`crate::ErrorKind::Io`],
-    /// [`crate::ErrorKind::Closed`], [`crate::ErrorKind::Poisoned`]. The walk ends with it.
+    /// [`crate::ErrorKind::Closed`], [`crate::ErrorKind::Poisoned`]; [`crate::ErrorKind::NoSuchTree`]
+    /// if the tree was dropped before the walk began. The walk ends with it.
     pub async fn next(&mut self) -> Result<Option<PageShape>, Error> {
         Ok(self.pages.next().await?)
     }

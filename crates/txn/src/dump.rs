@@ -15,6 +15,7 @@ use treering_blink::{Image, Kind, TreeRef};
 use treering_bufpool::Read;
 use treering_pagefile::{FileError, FileErrorKind, PageId};
 
+use crate::catalog::CATALOG;
 use crate::engine::Engine;
 use crate::error::Error;
 
@@ -121,7 +122,8 @@ impl Structure {
     /// The next page; `None` behind the last. Dropping the future loses no page.
     ///
     /// # Errors
-    /// A page that cannot be read, or that is damaged; the walk ends with it.
+    /// A page that cannot be read, or that is damaged; [`Error::NoSuchTree`] if the tree was dropped
+    /// before the walk began. The walk ends with it.
     pub async fn next(&mut self) -> Result<Option<PageShape>, Error> {
         self.pages.next().await.transpose()
     }
@@ -152,6 +154,10 @@ impl Engine {
         tree: TreeRef,
         sender: &UnboundedSender<Result<PageShape, Error>>,
     ) -> Result<(), Error> {
+        // A tree that is dropped keeps its pages as long as none are merged, so this is asked once.
+        if tree.id != CATALOG.id && self.tree_info(tree).is_none() {
+            return Err(Error::NoSuchTree { tree: format!("number {}", tree.id) });
+        }
         let mut seen = HashSet::new();
         let mut first = Some(tree.root);
         while let Some(start) = first.take() {
