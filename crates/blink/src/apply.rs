@@ -273,7 +273,7 @@ pub(crate) fn rebuild<'f>(
         level: view.level(),
         low: &low,
         high: finite.then_some(&high),
-        gap: gap_for(&view, &edited.entries),
+        gap: gap_for(tree, &view, &edited.entries),
     };
     let appending = edited.appended && !finite;
     let policy = if appending { Policy::Ascending } else { Policy::Balanced };
@@ -299,9 +299,9 @@ pub(crate) fn rebuild<'f>(
 
 /// How densely fillers are spread over the leaves that take over `entries` from `page`, or from it
 /// and its sibling.
-pub(crate) fn gap_for<W: Words>(page: &Page<W>, entries: &Entries) -> Gap {
+pub(crate) fn gap_for<W: Words>(tree: TreeRef, page: &Page<W>, entries: &Entries) -> Gap {
     let record_len = entries.average_len().saturating_sub(page.prefix_len());
-    Gap::automatic(page.page_size(), record_len)
+    tree.gap.unwrap_or_else(|| Gap::automatic(page.page_size(), record_len))
 }
 
 /// The root keeps its page: all that it held moves to new pages, and it becomes their parent, at as

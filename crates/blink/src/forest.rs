@@ -7,6 +7,8 @@ use event_listener::{Event, EventListener};
 use treering_bufpool::{Pool, Refusal};
 use treering_pagefile::{FileError, PageId};
 
+use crate::gap::Gap;
+
 /// A tree: its number, which its pages carry, and its root page, which stays while the tree grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TreeRef {
@@ -14,6 +16,15 @@ pub struct TreeRef {
     pub id: u32,
     /// The page where every descent begins.
     pub root: PageId,
+    /// How densely fillers are spread over its leaves; `None` for what suits their size.
+    pub gap: Option<Gap>,
+}
+
+impl TreeRef {
+    /// A tree whose leaves have the fillers that suit their size.
+    pub const fn new(id: u32, root: PageId) -> Self {
+        Self { id, root, gap: None }
+    }
 }
 
 /// What a synchronous step on a tree came to.

@@ -27,7 +27,7 @@ use crate::page::Page;
 use crate::words::{Words, WordsMut};
 
 /// How densely fillers are spread over a leaf when it is built.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Gap(u8);
 
 impl Gap {

@@ -313,7 +313,7 @@ impl<'p> Latched<'p> {
             level: left_view.level(),
             low,
             high: finite.then_some(&high),
-            gap: gap_for(&left_view, &entries),
+            gap: gap_for(self.tree, &left_view, &entries),
         };
         let slices = entries.slices();
         // A page that is full again at once would be split by the next insert.

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use common::{Home, all, assert_sound, on_tokio, tiny};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use treering::{Database, Durability, Tree};
+use treering::{Database, Durability, Gap, Tree, TreeOptions};
 
 const PAGE: usize = 32 << 10;
 
@@ -140,6 +140,40 @@ fn t12_a_tree_of_large_leaves_with_fillers_agrees_with_a_map() {
         db.tidy().await.unwrap();
         assert_is(&db, &tree, &model, &mut rng).await;
         assert!(db.verify().await.unwrap().pages < before);
+        db.close().await.unwrap();
+    });
+}
+
+/// How many fillers a tree has after some puts.
+async fn fillers(db: &Database, name: &str, seed: u64) -> usize {
+    let tree = db.tree(name).await.unwrap();
+    let mut rng = SmallRng::seed_from_u64(seed);
+    churn(db, &tree, &mut Pairs::new(), &mut rng, 0).await;
+    let mut pages = db.structure(name).unwrap().unwrap();
+    let mut fillers = 0;
+    while let Some(page) = pages.next().await.unwrap() {
+        fillers += page.slots - page.live;
+    }
+    fillers
+}
+
+/// Leaves of 4 KiB get no fillers by themselves; a tree may have its own say, which is kept.
+#[test]
+fn t12_a_tree_keeps_the_gap_that_it_was_made_with() {
+    on_tokio(1, "gaps by tree", async {
+        let home = Home::new();
+        let db = tiny(4096, 64).open(&home.path).await.unwrap();
+        for (name, gap) in [("auto", Gap::Auto), ("none", Gap::None), ("some", Gap::OneIn(3))] {
+            db.tree_with(name, TreeOptions::new().gap(gap)).await.unwrap();
+        }
+        assert_eq!(fillers(&db, "auto", 1).await, 0);
+        assert_eq!(fillers(&db, "none", 1).await, 0);
+        assert!(fillers(&db, "some", 1).await > 100);
+        db.close().await.unwrap();
+        let db = tiny(4096, 64).open(&home.path).await.unwrap();
+        assert_eq!(fillers(&db, "auto", 2).await, 0);
+        assert!(fillers(&db, "some", 2).await > 100);
+        assert_sound(&db).await;
         db.close().await.unwrap();
     });
 }

@@ -24,7 +24,7 @@ use crate::error::Error;
 use crate::tree_options::TreeOptions;
 
 /// The tree that names all others.
-pub(crate) const CATALOG: TreeRef = TreeRef { id: 0, root: PageId(1) };
+pub(crate) const CATALOG: TreeRef = TreeRef::new(0, PageId(1));
 
 /// The first byte of a key.
 const COUNTER: u8 = 0;
@@ -133,7 +133,7 @@ impl Catalog {
     pub(crate) fn drops(&self) -> Vec<(u64, TreeRef)> {
         let trees = self.lock();
         let drops = trees.deferred.iter().filter_map(|(&id, (entry, _))| match entry {
-            Some(Deferred::Drop { tree, root }) => Some((id, TreeRef { id: *tree, root: *root })),
+            Some(Deferred::Drop { tree, root }) => Some((id, TreeRef::new(*tree, *root))),
             _ => None,
         });
         drops.collect()
@@ -162,6 +162,7 @@ impl Catalog {
     }
 
     pub(crate) fn add(&self, name: &[u8], tree: TreeRef, options: TreeOptions) {
+        let tree = TreeRef { gap: options.gap.of_leaves(), ..tree };
         let options = Arc::new(options);
         self.lock().add(TreeInfo { name: name.into(), tree, options });
     }
@@ -212,7 +213,7 @@ impl Catalog {
                 } else {
                     let entry = Deferred::decode(value).ok_or_else(damaged)?;
                     if let Deferred::Drop { tree, root } = entry {
-                        trees.dropping.insert(tree, TreeRef { id: tree, root });
+                        trees.dropping.insert(tree, TreeRef::new(tree, root));
                     }
                     trees.deferred.entry(id).or_default().0 = Some(entry);
                 }
@@ -276,7 +277,7 @@ fn decode_tree(value: &[u8]) -> Result<(TreeRef, TreeOptions), Error> {
     if id == CATALOG.id || id == u32::MAX {
         return Err(damaged());
     }
-    Ok((TreeRef { id, root }, options))
+    Ok((TreeRef { id, root, gap: options.gap.of_leaves() }, options))
 }
 
 fn damaged() -> Error {
@@ -303,7 +304,7 @@ mod tests {
     #[test]
     fn what_is_loaded_is_what_was_encoded_and_anything_else_is_an_error() {
         let catalog = Catalog::default();
-        let tree = TreeRef { id: 7, root: PageId(99) };
+        let tree = TreeRef::new(7, PageId(99));
         let options = TreeOptions::new().duplicates(true).key_type("u64", 3);
         let value = encode_tree(tree, &options);
         catalog.load(&tree_key(b"users"), &value).unwrap();
@@ -331,7 +332,7 @@ mod tests {
     #[test]
     fn a_renamed_tree_is_found_under_its_new_name_only() {
         let catalog = Catalog::default();
-        let tree = TreeRef { id: 1, root: PageId(2) };
+        let tree = TreeRef::new(1, PageId(2));
         catalog.add(b"old", tree, TreeOptions::new());
         catalog.rename(1, b"new");
         assert_eq!(catalog.find(b"old"), None);

@@ -49,7 +49,7 @@ impl Engine {
         options: &TreeOptions,
         ways: &mut Vec<Way>,
     ) -> Result<(TreeRef, u64), Attempt> {
-        let (root, tree) = self.new_root(id).map_err(Attempt::Refused)?;
+        let (root, tree) = self.new_root(id, options).map_err(Attempt::Refused)?;
         let mut encoded = Vec::new();
         options.encode(&mut encoded);
         let entry = Entry::CreateTree { tree: id, name, options: &encoded };
@@ -115,10 +115,10 @@ impl Engine {
         Ok(sequence)
     }
 
-    fn new_root(&self, id: u32) -> Result<(NewPage<'_>, TreeRef), Refusal> {
+    fn new_root(&self, id: u32, options: &TreeOptions) -> Result<(NewPage<'_>, TreeRef), Refusal> {
         let root = self.pool().try_new_page()?;
         write_empty_root(&root, id, self.pool().page_size());
-        let tree = TreeRef { id, root: root.id() };
+        let tree = TreeRef { id, root: root.id(), gap: options.gap.of_leaves() };
         Ok((root, tree))
     }
 }

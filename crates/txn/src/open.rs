@@ -291,7 +291,7 @@ pub(crate) async fn make_root(pool: &Arc<Pool>, tree: u32, epoch: u64) -> Result
             Ok(page) => {
                 let root = write_empty_root(&page, tree, pool.page_size());
                 page.publish(epoch);
-                return Ok(TreeRef { id: tree, root });
+                return Ok(TreeRef::new(tree, root));
             }
             Err(refusal) => refusal,
         };

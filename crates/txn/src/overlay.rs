@@ -234,7 +234,7 @@ mod tests {
     use treering_pagefile::PageId;
 
     fn overlay() -> Overlay {
-        let tree = |id| TreeRef { id, root: PageId(u64::from(id)) };
+        let tree = |id| TreeRef::new(id, PageId(u64::from(id)));
         let mut batch = Batch::new();
         batch.push(tree(1), OpKind::Put, b"b", b"1");
         batch.push(tree(1), OpKind::Delete, b"d", b"");

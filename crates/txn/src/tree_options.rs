@@ -13,6 +13,8 @@
 //! The type of the keys is a name and a version to this layer, nothing more: trees with different
 //! ones differ in how somebody above encodes their keys.
 
+use treering_blink::Gap as Fillers;
+
 use crate::error::Error;
 
 /// How the keys of a tree are encoded: a name, and a version of it.
@@ -46,6 +48,15 @@ pub enum Gap {
 }
 
 impl Gap {
+    /// How densely fillers are spread over leaves; `None` for what suits their size.
+    pub(crate) fn of_leaves(self) -> Option<Fillers> {
+        match self {
+            Gap::Auto => None,
+            Gap::None => Some(Fillers::NONE),
+            Gap::OneIn(slots) => Some(Fillers::every(slots.max(2) - 1)),
+        }
+    }
+
     fn to_byte(self) -> u8 {
         match self {
             Gap::Auto => 0,
