@@ -261,3 +261,22 @@ fn a_short_separator_is_preferred_near_the_middle() {
     let parts = partition(&spec, &all, Policy::Balanced);
     assert_eq!(parts.iter().map(|part| &part.low[..]).collect::<Vec<_>>(), [&b""[..], b"b"]);
 }
+
+/// A few long records among many short ones: the bytes are halved, not the entries.
+#[test]
+fn p2_a_page_of_records_of_different_lengths_is_split_where_the_bytes_balance() {
+    let keys: Vec<Vec<u8>> = (0..100u32).map(|n| n.to_be_bytes().to_vec()).collect();
+    let (long, short) = (vec![7u8; 400], vec![7u8; 8]);
+    let value = |index: usize| if index < 8 { &long[..] } else { &short[..] };
+    let all: Vec<(&[u8], &[u8])> =
+        keys.iter().enumerate().map(|(index, key)| (&key[..], value(index))).collect();
+    let spec =
+        PageSpec { page_size: 4096, tree: 1, level: 0, low: b"", high: None, gap: Gap::NONE };
+    let parts = partition(&spec, &all, Policy::Balanced);
+    let [left, right] = &parts[..] else { panic!("two pages, not {}", parts.len()) };
+    let (left, right) = (left.image.page(), right.image.page());
+    assert!(left.live_len() * 5 < right.live_len(), "{} {}", left.live_len(), right.live_len());
+    let (less, more) =
+        (left.live_bytes().min(right.live_bytes()), left.live_bytes().max(right.live_bytes()));
+    assert!(more - less <= 2 * 400, "{less} and {more} bytes");
+}

@@ -105,7 +105,7 @@ async fn change(pool: &Arc<Pool>, page: PageId, epoch: u64, value: u64) {
 }
 
 #[test]
-fn everybody_who_wants_a_page_shares_one_read() {
+fn t7_everybody_who_wants_a_page_shares_one_read() {
     let Setup { sim, pool, .. } = setup(1, 16, 8);
     let page = PageId(3);
     assert_eq!(look(&pool, page), None);
@@ -129,7 +129,7 @@ fn a_read_goes_on_when_everybody_who_wanted_it_has_gone() {
 }
 
 #[test]
-fn many_times_more_pages_than_frames_come_and_go_and_held_fetches_stop_nobody() {
+fn t7_many_times_more_pages_than_frames_come_and_go_and_held_fetches_stop_nobody() {
     let Setup { sim, pool, .. } = setup(3, 16, 500);
     let mut cx = Context::from_waker(Waker::noop());
     let mut held: Vec<_> = (1..=100).map(|id| Box::pin(pool.fetch(PageId(id)))).collect();
@@ -159,7 +159,7 @@ fn many_times_more_pages_than_frames_come_and_go_and_held_fetches_stop_nobody() 
 }
 
 #[test]
-fn a_pinned_page_stays_while_all_others_make_room() {
+fn t7_a_pinned_page_stays_while_all_others_make_room() {
     let Setup { sim, pool, .. } = setup(4, 16, 200);
     let kept = sim.run(pool.fetch_pinned(PageId(7))).unwrap().unwrap().unwrap();
     sim.run(async {
@@ -173,7 +173,7 @@ fn a_pinned_page_stays_while_all_others_make_room() {
 }
 
 #[test]
-fn changed_pages_are_written_back_before_they_make_room() {
+fn t7_changed_pages_are_written_back_before_they_make_room() {
     let Setup { sim, pool, .. } = setup(5, 16, 200);
     sim.run(async {
         for round in 1..4 {

@@ -5,6 +5,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -40,7 +41,11 @@ async fn filled(io: Io, home: &Home) -> (Database, Tree) {
 }
 
 /// Every kind of operation, by its number.
-const KINDS: usize = 20;
+const KINDS: usize = 33;
+/// Bytes of a value that has pages of its own.
+const LARGE: usize = 20_000;
+/// Operations of a batch that is larger than the log's buffer.
+const MANY: usize = 60;
 
 /// Operation `number` of a kind, which owns all that it needs. What it writes has its number in it.
 fn operation(
@@ -71,13 +76,72 @@ fn operation(
             14 => tree.put(own, value).durability(Durability::None).await?,
             15 => pair(&db, &tree, number).commit().await?,
             16 => drop(db.tree(format!("tree {}", number % 40)).await?),
-            17 => db.sync().await?,
-            18 => db.checkpoint().await?,
+            17..30 => newer(kind, number, &db, &tree, near).await?,
+            30 => db.sync().await?,
+            31 => db.checkpoint().await?,
             _ => drop(db.verify().await?),
         }
         Ok(())
     }
     .boxed()
+}
+
+/// What is more than a plain key and a small value.
+async fn newer(
+    kind: usize,
+    number: usize,
+    db: &Database,
+    tree: &Tree,
+    near: String,
+) -> Result<(), Error> {
+    match kind {
+        17 => {
+            let mut cursor = tree.cursor();
+            cursor.seek(&near).await?;
+            cursor.prev().await?;
+            cursor.seek_for_prev(&near).await?;
+            cursor.next().await?;
+        }
+        18 => {
+            let multi = db.multi_tree("m").await?;
+            multi.insert_dup(&near, number.to_string()).await?;
+            multi.get_all(&near).try_fold(0, |n, _| async move { Ok(n + 1) }).await?;
+            multi.delete_value(&near, number.to_string()).await?;
+        }
+        19 => drop(db.multi_tree("m").await?.delete_all(&near).await?),
+        20 => tree.put(format!("large {number:05}"), [b'l'; LARGE]).await?,
+        21 => {
+            let mut writer = tree.write_stream(format!("large {number:05}"))?;
+            for _ in 0..LARGE / 1000 {
+                writer.write(&[b'l'; 1000]).await?;
+            }
+            writer.commit().await?;
+        }
+        22 => {
+            let near = format!("large {:05}", number.saturating_sub(KINDS));
+            tree.get_range(&near, 5_000..15_000).await?;
+            tree.delete(&near).await?;
+        }
+        23 => drop(tree.compare_and_swap(&near, Some(&[b'b'; 150]), Some(&[b'b'; 150])).await?),
+        24 => drop(tree.get_or_insert(&near, [b'b'; 150]).await?),
+        25 => drop(tree.modify(&near, |old| old.map(<[u8]>::to_vec)).await?),
+        26 => many(db, tree, number).commit().await?,
+        27 => {
+            many(db, tree, number).commit().await?;
+            tree.delete_range(many_key(number, "")..many_key(number, "~")).await?;
+        }
+        28 => {
+            let name = format!("other {}", number % 7);
+            db.tree(&name).await?.put(&near, [b'o'; 150]).await?;
+            db.drop_tree(&name).await?;
+        }
+        _ => {
+            let folder = tempfile::tempdir().unwrap();
+            db.backup(folder.path().join("copy.tr")).await?;
+            db.compact().await?;
+        }
+    }
+    Ok(())
 }
 
 /// Two keys, far apart, that are there together or not at all.
@@ -91,9 +155,24 @@ fn pair(db: &Database, tree: &Tree, number: usize) -> treering::Batch {
     batch
 }
 
+/// Keys beside each other, more than a commit takes at once, that are there together or not at all.
+fn many(db: &Database, tree: &Tree, number: usize) -> treering::Batch {
+    let mut batch = db.batch();
+    for index in 0..MANY {
+        batch.put(tree, many_key(number, &format!("{index:02}")), [b'm'; 200]);
+    }
+    batch
+}
+
+fn many_key(number: usize, index: &str) -> String {
+    format!("many {number:05} {index}")
+}
+
 fn allowed(result: Result<(), Error>) {
     if let Err(error) = result {
-        assert_eq!(error.kind(), ErrorKind::KeyExists, "{error}");
+        // Others insert the same key, and drop the same tree.
+        let kind = error.kind();
+        assert!(matches!(kind, ErrorKind::KeyExists | ErrorKind::NoSuchTree), "{error}");
     }
 }
 
@@ -119,12 +198,17 @@ async fn check(db: &Database) {
     let tree = db.find_tree("t").unwrap().unwrap();
     let pairs = all(&tree).await;
     let (mut base, mut a, mut z) = (0, Vec::new(), Vec::new());
+    let mut many = BTreeMap::<String, usize>::new();
     for (key, value) in pairs {
         let key = String::from_utf8(key).unwrap();
         if let Some(number) = key.strip_prefix("a pair ") {
             a.push(number.to_owned());
         } else if let Some(number) = key.strip_prefix("z pair ") {
             z.push(number.to_owned());
+        } else if let Some(number) = key.strip_prefix("many ") {
+            *many.entry(number[..5].to_owned()).or_default() += 1;
+        } else if key.starts_with("large ") {
+            assert_eq!(value, [b'l'; LARGE], "{key} is wholly there");
         } else if let Some((_, number)) = key.split_once('/') {
             let number: usize = number.parse().unwrap();
             assert_eq!(value, vec![b'x'; 100 + number % 100], "{key} is wholly there");
@@ -135,6 +219,7 @@ async fn check(db: &Database) {
     }
     assert_eq!(base, KEYS);
     assert_eq!(a, z, "pairs are there together or not at all");
+    assert!(many.values().all(|&found| found == MANY), "{MANY} or none of each: {many:?}");
     assert_sound(db).await;
 }
 

@@ -4,7 +4,7 @@ use futures::TryStreamExt;
 use treering::{ErrorKind, Options};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_written_is_read_and_is_there_after_reopening() {
+async fn t10_t15_what_is_written_is_read_and_is_there_after_reopening() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("data.tr");
     let options = || Options::new().cache_size(8 << 20).log_size(8 << 20).log_buffer(256 << 10);

@@ -348,7 +348,7 @@ proptest! {
     #![proptest_config(config(10))]
 
     #[test]
-    fn does_what_a_btreemap_does_on_io_uring(steps in vec(step(), 150..400)) {
+    fn t10_t15_t16_does_what_a_btreemap_does_on_io_uring(steps in vec(step(), 150..400)) {
         run(Io::Uring, steps);
     }
 }
@@ -357,7 +357,7 @@ proptest! {
     #![proptest_config(config(5))]
 
     #[test]
-    fn does_what_a_btreemap_does_on_threads(steps in vec(step(), 150..400)) {
+    fn t10_t15_t16_does_what_a_btreemap_does_on_threads(steps in vec(step(), 150..400)) {
         run(Io::Threads, steps);
     }
 }

@@ -47,7 +47,7 @@ async fn pages(db: &Database) -> (u64, u8) {
 }
 
 #[test]
-fn t13_t14_p5_p6_j4_deleting_everything_leaves_one_leaf_and_the_space_comes_back() {
+fn t8_t13_t14_p5_p6_j4_deleting_everything_leaves_one_leaf_and_the_space_comes_back() {
     block_on(async {
         let home = Home::new();
         let db = tiny(PAGE, 256).open(&home.path).await.unwrap();

@@ -1,7 +1,7 @@
 //! Compacting: the page file gives back to the file system what it does not need, while everything
 //! else goes on.
 //!
-//! 1. All leaves and inner pages are looked at, and those that are underfull merge.
+//! 1. The pages of trees that were dropped are free. All leaves and inner pages are looked at, and those that are underfull merge.
 //! 2. From now on extents are taken from the start of the file. Pages that live beyond where the file
 //!    could end are changed, without a change, so that the next checkpoint writes them somewhere else
 //!    (I4); the page map is written anew as a whole.
@@ -56,6 +56,7 @@ impl Engine {
     async fn compact_now(&self) -> Result<Compacted, Error> {
         let file = Arc::clone(self.pool().file());
         let mut compacted = Compacted { before: file.space().file, ..Compacted::default() };
+        self.wait_for_drops().await?;
         self.report_all_underfull().await?;
         self.tidy().await?;
         file.set_compacting(true);

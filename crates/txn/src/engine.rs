@@ -13,6 +13,7 @@ use treering_pagefile::{FileError, FileErrorKind, Health, Room, Runtime, SpaceSt
 
 use crate::catalog::Catalog;
 use crate::checkpoint::Checkpoints;
+use crate::deferred::Drops;
 use crate::error::Error;
 use crate::large::{LargeWrites, WRITERS};
 use crate::log::{Log, LogOptions, LogUsage};
@@ -118,6 +119,7 @@ pub struct Engine {
     pub(crate) replay_slack: AtomicUsize,
     /// No page waits to be merged.
     pub(crate) tidied: Event,
+    pub(crate) drops: Drops,
     pub(crate) incarnation: u64,
     pub(crate) unique: Unique,
     /// Nothing is ever written: there is no log, and no task that changes anything.
@@ -206,6 +208,7 @@ impl Engine {
             compacting: async_lock::Mutex::new(()),
             replay_slack: AtomicUsize::new(0),
             tidied: Event::new(),
+            drops: Drops::default(),
             incarnation: parts.incarnation,
             unique,
             read_only: parts.read_only,

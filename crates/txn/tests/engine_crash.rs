@@ -148,7 +148,7 @@ fn plain_puts_from_the_creation_of_the_database_on() {
 }
 
 #[test]
-fn durable_puts_through_several_log_segments_and_their_recycling() {
+fn t18_durable_puts_through_several_log_segments_and_their_recycling() {
     for seed in seeds(2, 1) {
         let load = Load { commits: 24, all_durable: true, log: small_log(3), ..Load::new(seed) };
         crash_everywhere(load, &Start::default(), 2, 3);
@@ -156,7 +156,7 @@ fn durable_puts_through_several_log_segments_and_their_recycling() {
 }
 
 #[test]
-fn batches_over_pages_with_splits() {
+fn t13_t17_batches_over_pages_with_splits() {
     for seed in seeds(3, 1) {
         let load = Load { commits: 20, batch_max: 4, bulky: true, ..Load::new(seed) };
         crash_everywhere(load, &Start::default(), 2, 3);
@@ -164,7 +164,7 @@ fn batches_over_pages_with_splits() {
 }
 
 #[test]
-fn checkpoints_beside_commits() {
+fn t7_t18_checkpoints_beside_commits() {
     for seed in seeds(4, 1) {
         let load = Load { commits: 18, checkpoint_every: 4, bulky: true, ..Load::new(seed) };
         crash_everywhere(load, &Start::default(), 2, 3);
@@ -197,7 +197,7 @@ fn a_second_life_over_a_larger_tree() {
 }
 
 #[test]
-fn recovery_crashes_again_and_again() {
+fn t18_recovery_crashes_again_and_again() {
     for seed in seeds(7, 3) {
         let start = grown(seed, 40);
         let load = Load { commits: 4, close: seed % 2 == 0, ..Load::new(seed) };

@@ -11,7 +11,7 @@ use treering_pagefile::{FileErrorKind, Lane};
 use treering_txn::AppendError;
 
 #[test]
-fn what_was_appended_is_read_back_in_order_with_empty_and_longest_bodies() {
+fn t18_what_was_appended_is_read_back_in_order_with_empty_and_longest_bodies() {
     let world = World::new();
     let (log, start) = world.start(options(64, 4, 4));
     let longest = vec![7u8; log.max_body()];

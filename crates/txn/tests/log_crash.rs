@@ -116,7 +116,7 @@ fn crash_at(stop: u64, seed: u64) -> bool {
 }
 
 #[test]
-fn a_crash_at_any_io_leaves_a_prefix_with_everything_acknowledged() {
+fn t18_a_crash_at_any_io_leaves_a_prefix_with_everything_acknowledged() {
     for seed in [1, 1000] {
         let mut stop = 1;
         while crash_at(stop, seed) {

@@ -201,7 +201,7 @@ proptest! {
     /// After every crash: everything acknowledged is there, what is there is a prefix of what was
     /// appended, and the log goes on from it.
     #[test]
-    fn any_history_of_crashes_recovers_a_prefix_with_all_that_was_durable(steps in steps()) {
+    fn t18_any_history_of_crashes_recovers_a_prefix_with_all_that_was_durable(steps in steps()) {
         let options = options(9, 4, 3);
         let mut world = World::new();
         let mut incarnation = 1;

@@ -7,8 +7,10 @@
 //! with the entry in one step. After a crash the engine goes on with it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use event_listener::Event;
 use futures::channel::oneshot;
 use treering_blink::{Blocked, Direction, Edit, From, Nearest, Page, Step, TreeRef};
 use treering_bufpool::Read;
@@ -22,6 +24,14 @@ use crate::catalog::{CATALOG, tree_key};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::records::Waiting;
+
+/// What those hear who wait for the pages of dropped trees.
+#[derive(Default)]
+pub(crate) struct Drops {
+    /// A tree's pages are all free, or could not be freed this time.
+    tried: Event,
+    failures: AtomicU64,
+}
 
 impl Engine {
     /// Drops a tree, durably. Its space comes back behind that.
@@ -69,6 +79,7 @@ impl Engine {
         let committed = self.commit_deferred(commit).await;
         if committed.is_err() {
             self.catalog.undo_drop(id, info);
+            self.drops.tried.notify(usize::MAX);
         }
         Ok((id, tree, committed?))
     }
@@ -84,13 +95,32 @@ impl Engine {
     /// Frees all pages of a tree that is dropped.
     async fn free_tree(&self, id: u64, tree: TreeRef) {
         loop {
-            match self.try_free_tree(id, tree).await {
-                Ok(true) => return,
-                Ok(false) => {}
-                Err(_) if self.check().is_err() => return,
-                Err(error) => tracing::warn!(%error, tree = tree.id, "not all pages are free yet"),
+            let tried = self.try_free_tree(id, tree).await;
+            if let Err(error) = &tried {
+                self.drops.failures.fetch_add(1, Ordering::SeqCst);
+                if self.check().is_ok() {
+                    tracing::warn!(%error, tree = tree.id, "not all pages are free yet");
+                }
+            }
+            self.drops.tried.notify(usize::MAX);
+            if matches!(tried, Ok(true)) || self.check().is_err() {
+                return;
             }
             self.runtime.sleep(PAUSE).await;
+        }
+    }
+
+    /// Waits until the pages of the trees dropped so far are free, or for some reason cannot be.
+    pub(crate) async fn wait_for_drops(&self) -> Result<(), Error> {
+        let failures = self.drops.failures.load(Ordering::SeqCst);
+        loop {
+            let tried = self.drops.tried.listen();
+            self.check()?;
+            let failed = self.drops.failures.load(Ordering::SeqCst) != failures;
+            if failed || self.catalog.drops().is_empty() {
+                return Ok(());
+            }
+            tried.await;
         }
     }
 
@@ -111,6 +141,10 @@ impl Engine {
                     return Ok(freed);
                 }
                 Err(Attempt::Failed(error)) => return Err(error),
+                // Not as others wait for a page: that pins it, and a pinned page is not freed.
+                Err(Attempt::Absent(pages)) if pages == [tree.root] => {
+                    self.pool().fetch_many(&pages).await?;
+                }
                 Err(lacking) => waiting.wait(lacking).await?,
             }
         }

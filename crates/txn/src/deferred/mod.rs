@@ -33,6 +33,7 @@ use treering_blink::Reference;
 use treering_pagefile::PageId;
 
 pub(crate) use body_value::body_references;
+pub(crate) use drop_tree::Drops;
 
 /// The first byte of the keys of these entries in the catalog.
 pub(crate) const DEFERRED: u8 = 2;
