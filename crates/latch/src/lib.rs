@@ -82,13 +82,19 @@
 //! * H. Boehm, "Can seqlocks get along with programming language memory models?" (MSPC 2012): the
 //!   fences of L4.
 
+mod line;
+mod page_latch;
 mod phase_fair;
 #[cfg(treering_planted_bug)]
 pub mod planted;
 mod queue;
 pub mod sync;
+mod ticket;
+mod waiter;
 
+pub use page_latch::{Mode, PageGuard, PageLatch};
 pub use phase_fair::{PhaseFair, ReadGuard, Version, WriteGuard};
+pub use ticket::{TaskGuard, Ticket, TicketGuard, Turn};
 
 /// `planted_bug!(Bug)`: whether that bug is armed. Constant `false`, and compiled out, in every build but
 /// that of the canaries.

@@ -50,10 +50,11 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use crate::planted_bug;
-use crate::queue::{Next, Queue, Waiter};
+use crate::queue::{Next, Queue};
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicU64, fence};
 use crate::sync::{Mutex, load_to_store};
+use crate::waiter::Waiter;
 
 const WRITER: u64 = 1;
 const WAITERS: u64 = 2;

@@ -29,6 +29,24 @@ pub enum Bug {
     WriterWithoutFence,
     /// L4: no fence between the loads of the data and the second load of the version.
     ReaderWithoutFence,
+    /// L1: a ticket is taken without seeing all that was done inside before it.
+    TicketWithoutAcquire,
+    /// L5: who came last is served first.
+    NewestTicketFirst,
+    /// L6: a task that is polled by another executor than before is woken in the old one.
+    TicketKeepsFirstWaker,
+    /// L6: a task that does not want to wait any longer stays in line, and gets its turn.
+    TicketStaysInLine,
+    /// L6: a turn that nobody takes up is not passed on.
+    TicketTurnIsLost,
+    /// L7: who frees a page lets those come who are on their way to it.
+    DeleteIsMereIntent,
+    /// L7: two batches have the same page.
+    BatchesShareAPage,
+    /// L7: two postings of the same page's fence at a time.
+    PostingsShareAPage,
+    /// L7: sets 2 and 4 are one.
+    OneTicketForTwoSets,
 }
 
 thread_local! {

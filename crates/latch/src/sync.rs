@@ -5,6 +5,8 @@
 //! A protocol that is written against this module can be model-checked; `loom-tests/README.md`
 //! shows how.
 
+use std::sync::{PoisonError, TryLockError};
+
 #[cfg(not(treering_loom))]
 use std as imp;
 
@@ -43,7 +45,16 @@ pub mod hint {
 /// What [`Mutex::lock`] returns.
 pub type MutexGuard<'a, T> = imp::sync::MutexGuard<'a, T>;
 
-/// A mutex that is not poisoned by a panic: what it protects here is consistent between any two
+/// For the short inner sections of a latch: a few instructions on its queue, with `lock` and
+/// `try_lock`. What other latch packages have a spin latch for (seed row T3).
+///
+/// It is the mutex of `std`, which on Linux is one 32-bit word that spins for as long as such a
+/// section takes and then sleeps until it is woken. A latch that only spins is as fast while the
+/// holder runs; when the holder has lost its processor in the middle, it keeps that processor busy
+/// with waiting, the more so the more threads want it, and below a thread of higher priority for
+/// ever. And a model checker cannot explore a loop whose end is somebody else's business.
+///
+/// It is not poisoned by a panic: what it protects here is consistent between any two
 /// statements that could panic, and a latch that answers everybody with a second panic would only
 /// hide the first.
 #[derive(Debug, Default)]
@@ -58,6 +69,16 @@ impl<T> Mutex<T> {
     /// Waits for the mutex; released when the guard is dropped.
     #[inline]
     pub fn lock(&self) -> MutexGuard<'_, T> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The mutex if nobody has it just now. Never waits.
+    #[inline]
+    pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        match self.0.try_lock() {
+            Ok(guard) => Some(guard),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 }
