@@ -84,7 +84,7 @@ fn dawdle(round: u64) {
 
 /// L1. `pair` is incremented with separate loads and stores, which only exclusion makes exact.
 #[test]
-fn writers_exclude_each_other_and_readers() {
+fn t1_writers_exclude_each_other_and_readers() {
     let latch = PhaseFair::new();
     let pair = [AtomicU64::new(0), AtomicU64::new(0)];
     let (written, refused) = (AtomicU64::new(0), AtomicU64::new(0));
@@ -193,7 +193,7 @@ fn an_optimistic_reader_never_believes_a_torn_page() {
 /// L2, with waiters that are known to wait: one writer inside, then W1, R1, R2, W2 in this order.
 /// The readers come after one writer (the one inside), together, and before W1.
 #[test]
-fn waiters_enter_in_phases() {
+fn t1_readers_and_writers_alternate_and_writers_keep_their_order() {
     let latch = PhaseFair::new();
     let entered = Mutex::new(Vec::new());
     let both_inside = Barrier::new(2);
@@ -221,28 +221,35 @@ fn waiters_enter_in_phases() {
     assert_eq!(*entered.lock().unwrap(), ["reader", "reader", "first writer", "second writer"]);
 }
 
-/// L2: a reader that comes while readers are inside and a writer waits goes behind that writer, and
-/// a `try_read` says no.
+/// L2: a reader that comes while readers are inside and writers wait goes behind the first of these
+/// writers and before the second, and a `try_read` says no. So it waits for one writer, however many
+/// there are.
 #[test]
-fn a_reader_does_not_pass_a_waiting_writer() {
+fn t1_a_reader_waits_for_one_writer_at_most() {
     let latch = PhaseFair::new();
     let entered = Mutex::new(Vec::new());
     thread::scope(|s| {
         let inside = latch.read();
-        s.spawn(|| {
+        let write = |name| {
             let _guard = latch.write();
-            entered.lock().unwrap().push("writer");
-        });
-        until_waiting(&latch, (0, 1));
+            entered.lock().unwrap().push(name);
+        };
+        for (waiting, name) in (1..).zip(["first writer", "second writer", "third writer"]) {
+            s.spawn(move || write(name));
+            until_waiting(&latch, (0, waiting));
+        }
         assert!(latch.try_read().is_none());
         s.spawn(|| {
             let _guard = latch.read();
             entered.lock().unwrap().push("reader");
         });
-        until_waiting(&latch, (1, 1));
+        until_waiting(&latch, (1, 3));
         drop(inside);
     });
-    assert_eq!(*entered.lock().unwrap(), ["writer", "reader"]);
+    assert_eq!(
+        *entered.lock().unwrap(),
+        ["first writer", "reader", "second writer", "third writer"]
+    );
 }
 
 fn until_waiting(latch: &PhaseFair, expected: (usize, usize)) {
