@@ -10,10 +10,10 @@
 
 use std::collections::VecDeque;
 use std::mem;
+use std::sync::Arc;
 use std::task::Waker;
 
 use crate::planted_bug;
-use crate::sync::Arc;
 use crate::waiter::Waiter;
 
 /// The waiters of one latch, the first to be served in front.

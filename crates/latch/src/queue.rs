@@ -5,9 +5,9 @@
 
 use std::collections::VecDeque;
 use std::mem;
+use std::sync::Arc;
 
 use crate::planted_bug;
-use crate::sync::Arc;
 use crate::waiter::Waiter;
 
 /// The waiters of one latch.

@@ -14,9 +14,12 @@
 //! The latch has changed hands *before* the grant: the leaver takes the next one out of the queue,
 //! writes the new owner into the latch's word, and only then grants.
 
+// Not `sync::Arc`: counting references is not what a model is to explore.
+use std::sync::Arc;
+
 use crate::sync::atomic::AtomicU8;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use crate::sync::{Arc, hint, thread};
+use crate::sync::{hint, thread};
 
 /// How often a waiter looks before it parks: two to five microseconds of `pause`, which is longer
 /// than a page change and shorter than a trip through the scheduler.
