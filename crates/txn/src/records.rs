@@ -15,6 +15,7 @@ use futures::channel::oneshot;
 use futures::future::select;
 use treering_blink::{TreeRef, Way};
 use treering_bufpool::{OwnedPin, Refusal};
+use treering_latch::Ticket;
 use treering_pagefile::PageId;
 
 use crate::attempt::{Attempt, Outcome};
@@ -63,7 +64,7 @@ pub(crate) struct Records {
     room: Event,
     count: AtomicU64,
     /// The catalog is changed by one after the other.
-    pub(crate) catalog: async_lock::Mutex<()>,
+    pub(crate) catalog: Ticket,
 }
 
 /// Records that wait for a worker; futures beyond that wait for room, owning nothing.
@@ -166,13 +167,13 @@ impl Engine {
                     None => self.defer(job, done),
                 },
                 Some(Record::CreateTree { name, options, done }) => {
-                    let one_at_a_time = self.records.catalog.lock().await;
+                    let one_at_a_time = self.records.catalog.enter_async().await;
                     let created = self.create_tree_now(&name, &options).await;
                     drop(one_at_a_time);
                     let _ = done.send(created);
                 }
                 Some(Record::RenameTree { old, new, done }) => {
-                    let one_at_a_time = self.records.catalog.lock().await;
+                    let one_at_a_time = self.records.catalog.enter_async().await;
                     let renamed = self.rename_tree_now(&old, &new).await;
                     drop(one_at_a_time);
                     let _ = done.send(renamed);

@@ -63,7 +63,7 @@ impl Engine {
     async fn commit_drop(&self, name: &[u8]) -> Result<(u64, TreeRef, u64), Error> {
         // No other deferred change is about this tree then, and nobody makes one of its name.
         let _turn = self.overlays.turn.lock().await;
-        let _one_at_a_time = self.records.catalog.lock().await;
+        let _one_at_a_time = self.records.catalog.enter_async().await;
         let shown = || String::from_utf8_lossy(name).into_owned();
         let info = self.catalog.find(name).ok_or_else(|| Error::NoSuchTree { tree: shown() })?;
         let tree = info.tree;
