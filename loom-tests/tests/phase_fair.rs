@@ -245,37 +245,37 @@ mod holds {
     use super::*;
 
     #[test]
-    fn writers_are_alone() {
+    fn t1_writers_are_alone() {
         explore(PREEMPTIONS, exclusion);
     }
 
     #[test]
-    fn the_last_reader_wakes_the_writer() {
+    fn t1_the_last_reader_wakes_the_writer() {
         explore(PREEMPTIONS, last_reader_hands_over);
     }
 
     #[test]
-    fn writers_enter_in_order() {
+    fn t1_writers_enter_in_order() {
         explore_reaching(PREEMPTIONS + 1, writers_in_order);
     }
 
     #[test]
-    fn a_reader_goes_behind_a_waiting_writer() {
+    fn t1_a_reader_goes_behind_a_waiting_writer() {
         explore_reaching(PREEMPTIONS + 1, reader_behind_waiting_writer);
     }
 
     #[test]
-    fn a_reader_is_passed_by_one_writer_at_most() {
+    fn t1_a_reader_is_passed_by_one_writer_at_most() {
         explore_reaching(PREEMPTIONS + 1, reader_passed_by_one_writer);
     }
 
     #[test]
-    fn reader_and_writer_phases_alternate() {
+    fn t1_reader_and_writer_phases_alternate() {
         explore_reaching(5, phases_alternate);
     }
 
     #[test]
-    fn waiting_readers_enter_together() {
+    fn t1_waiting_readers_enter_together() {
         explore_reaching(PREEMPTIONS, readers_enter_together);
     }
 }

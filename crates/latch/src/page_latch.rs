@@ -1,28 +1,8 @@
 //! The latches of one page in a B-link tree: six modes in four sets.
 //!
-//! # The modes
-//!
-//! | set | mode | keeps out | what a B-link tree takes it for |
-//! |---|---|---|---|
-//! | 1 | `AccessIntent` | `NodeDelete` | I have a pointer to the page and am about to latch it |
-//! | 1 | `NodeDelete` | `AccessIntent`, `NodeDelete` | nobody is on the way to it any more: it may be freed |
-//! | 2 | `AtomicModification` | itself | the page belongs to my batch, through all of its steps |
-//! | 3 | `Read` | `Write` | its bytes stay as they are |
-//! | 3 | `Write` | `Read`, `Write` | its bytes are mine |
-//! | 4 | `ParentModification` | itself | its fence is being posted in the parent; the next one after me |
-//!
-//! The sets are independent of each other: a page is read while its fence is being posted, and
-//! written while others have announced that they will come. Sets 1 and 3 are [`PhaseFair`] (neither
-//! readers nor writers starve), 2 and 4 [`Ticket`] (first come, first served).
-//!
-//! # The order
-//!
-//! Who takes several modes of one page takes them in the order of the table, 1 to 4. The one rule
-//! that is not obvious is that `NodeDelete` comes first: somebody with `AccessIntent` waits for
-//! `Read`, so waiting for `NodeDelete` with the page's `Write` held is waiting in a circle. Between
-//! pages: whatever order the tree has (I11), except that `AccessIntent` to a page is taken before
-//! the latch on the page that points to it is let go, which is what it is for. Modes are released in
-//! any order.
+//! What the modes are for, and their order, is on [`Mode`]. The sets are independent of each other,
+//! so each is a latch of its own: sets 1 and 3 are [`PhaseFair`] (neither readers nor writers
+//! starve), 2 and 4 [`Ticket`] (first come, first served).
 //!
 //! No re-entry: the seed lets a thread that has a mode exclusively have it again, which a task that
 //! changes threads cannot rely on. Here the guard is the evidence: hand on a reference to it.
@@ -33,7 +13,28 @@ use crate::phase_fair::{PhaseFair, ReadGuard, WriteGuard};
 use crate::planted_bug;
 use crate::ticket::{Ticket, TicketGuard};
 
-/// One of the six ways to hold a [`PageLatch`], in the order of their sets.
+/// One of the six ways to hold a [`PageLatch`].
+///
+/// | set | mode | keeps out | what a B-link tree takes it for |
+/// |---|---|---|---|
+/// | 1 | `AccessIntent` | `NodeDelete` | I have a pointer to the page and am about to latch it |
+/// | 1 | `NodeDelete` | `AccessIntent`, `NodeDelete` | nobody is on the way to it any more: it may be freed |
+/// | 2 | `AtomicModification` | itself | the page belongs to my batch, through all of its steps |
+/// | 3 | `Read` | `Write` | its bytes stay as they are |
+/// | 3 | `Write` | `Read`, `Write` | its bytes are mine |
+/// | 4 | `ParentModification` | itself | its fence is being posted in the parent; the next one after me |
+///
+/// The sets are independent of each other: a page is read while its fence is being posted, and
+/// written while others have announced that they will come.
+///
+/// # The order
+///
+/// Who takes several modes of one page takes them in the order of the table, 1 to 4. The one rule
+/// that is not obvious is that `NodeDelete` comes first: somebody with `AccessIntent` waits for
+/// `Read`, so waiting for `NodeDelete` with the page's `Write` held is waiting in a circle. Between
+/// pages: whatever order the tree has (I11), except that `AccessIntent` to a page is taken before
+/// the latch on the page that points to it is let go, which is what it is for. Modes are released in
+/// any order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
     /// Set 1, shared: about to latch the page. Keeps `NodeDelete` out.
@@ -83,7 +84,7 @@ impl Mode {
     }
 }
 
-/// The latch of one page, in six modes. The module's page has the modes and their order.
+/// The latch of one page, in six modes. [`Mode`] has the modes and their order.
 ///
 /// treering's own tree needs only set 3 (`docs/latches.md` says what stands for the others); this
 /// is for trees that work with all of them, and for model-checking such protocols.
