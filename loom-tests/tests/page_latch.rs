@@ -12,7 +12,8 @@
 //!   is told. So the parent hears of two splits of one page in their order, while the page is read;
 //! * **batches**: `AtomicModification` on all pages, left to right, makes steps on several pages one
 //!   step for other batches, while readers go on;
-//! * **sets are independent**: a batch goes on beside a posting.
+//! * **sets are independent**: a batch goes on beside a posting;
+//! * **all six together**, in the order of sets, lead neither into a deadlock nor to a freed page.
 #![cfg(treering_loom)]
 #![allow(clippy::unwrap_used)]
 // Not every model has a bug planted for it, and not every bug is one of the latch.
@@ -150,6 +151,42 @@ fn delete_with_write_held() {
     descent.join().unwrap();
 }
 
+/// Main posts something of the child and then deletes it, beside a batch that comes down to it and has
+/// it for two steps. All six modes, and each takes the child's in the order of sets.
+fn all_six_modes(reached: &Reached) {
+    let pages = pages([LINKED, ALIVE]);
+    let batch = spawn(&pages, |[parent, child]| {
+        let on_parent = parent.latch.enter(Mode::Read);
+        if parent.get() == UNLINKED {
+            return false;
+        }
+        let intent = child.latch.enter(Mode::AccessIntent);
+        drop(on_parent);
+        let _batch = child.latch.enter(Mode::AtomicModification);
+        drop(intent);
+        assert_eq!(child.read(), ALIVE, "a batch came to a page that was freed");
+        let _bytes = child.latch.enter(Mode::Write);
+        assert_eq!(child.get(), ALIVE, "a page was freed between two steps of a batch");
+        child.set(ALIVE);
+        true
+    });
+    {
+        let [parent, child] = &*pages;
+        let bytes = child.latch.enter(Mode::Write);
+        let posting = child.latch.enter(Mode::ParentModification);
+        drop(bytes);
+        parent.write(LINKED);
+        drop(posting);
+        parent.write(UNLINKED);
+        let _nobody_comes = child.latch.enter(Mode::NodeDelete);
+        let _no_batch = child.latch.enter(Mode::AtomicModification);
+        child.write(FREED);
+    }
+    if batch.join().unwrap() {
+        reached.now();
+    }
+}
+
 /// Splits the page, which counts its splits, and posts that one in the parent, which counts postings.
 fn split_and_post([parent, page]: &[Page; 2]) {
     let write = page.latch.enter(Mode::Write);
@@ -232,6 +269,11 @@ mod holds {
     }
 
     #[test]
+    fn t4_all_six_modes_go_together() {
+        explore_reaching(PREEMPTIONS, all_six_modes);
+    }
+
+    #[test]
     fn t4_the_parent_hears_of_splits_in_their_order() {
         explore(PREEMPTIONS, postings_in_order);
     }
@@ -261,6 +303,12 @@ mod finds {
     #[should_panic(expected = "a descent came to a page that was freed")]
     fn a_delete_that_does_not_wait_for_those_on_the_way() {
         with(Bug::DeleteIsMereIntent, || explore_reaching(PREEMPTIONS, access_and_delete));
+    }
+
+    #[test]
+    #[should_panic(expected = "a batch came to a page that was freed")]
+    fn a_delete_that_does_not_wait_for_a_batch_on_the_way() {
+        with(Bug::DeleteIsMereIntent, || explore_reaching(PREEMPTIONS, all_six_modes));
     }
 
     #[test]
