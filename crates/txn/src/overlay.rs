@@ -79,6 +79,11 @@ impl Overlay {
         *applied = (tree, key.to_vec());
     }
 
+    /// Where it stands: everything before is in its page.
+    pub(crate) fn place(&self) -> (u32, Vec<u8>) {
+        self.applied().clone()
+    }
+
     fn applied(&self) -> RwLockReadGuard<'_, Place> {
         self.applied.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -166,6 +171,8 @@ pub(crate) struct Overlays {
     moved: Event,
     /// Held by the engine's task whose overlay it is, and by who wants that there is none.
     pub(crate) turn: async_lock::Mutex<()>,
+    /// Held by the engine's task that frees the pages of a dropped tree.
+    pub(crate) freeing: async_lock::Mutex<()>,
 }
 
 impl Overlays {

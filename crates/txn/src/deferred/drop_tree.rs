@@ -92,10 +92,13 @@ impl Engine {
         }
     }
 
-    /// Frees all pages of a tree that is dropped.
+    /// Frees all pages of a tree that is dropped, one tree after the other: each holds pins while it
+    /// waits for pages, and all of them together might hold every frame (I10).
     async fn free_tree(&self, id: u64, tree: TreeRef) {
         loop {
+            let one_at_a_time = self.overlays.freeing.lock().await;
             let tried = self.try_free_tree(id, tree).await;
+            drop(one_at_a_time);
             if let Err(error) = &tried {
                 self.drops.failures.fetch_add(1, Ordering::SeqCst);
                 if self.check().is_ok() {
