@@ -49,7 +49,7 @@ impl Engine {
             };
             // The future may be gone: the keys are gone all the same.
             let _ = done.send(Ok(sequence));
-            let apply = || engine.apply_range(id, tree, &from, to.as_deref(), &overlay);
+            let apply = || engine.apply_range(id, tree, to.as_deref(), &overlay);
             engine.keep_applying(apply).await;
             drop(turn);
         });
@@ -85,10 +85,11 @@ impl Engine {
         &self,
         id: u64,
         tree: TreeRef,
-        from: &[u8],
         to: Option<&[u8]>,
         overlay: &Overlay,
     ) -> Result<(), Error> {
+        // Where it is after an attempt that failed. What is before that is others' again.
+        let (_, from) = overlay.place();
         let progress = |next: Option<&[u8]>| {
             let entry = next.map(|next| Deferred::Range { tree: tree.id, from: next.to_vec() });
             let done = entry.is_none();
@@ -105,7 +106,7 @@ impl Engine {
             }
             self.overlays.notify_moved();
         };
-        self.clear_range(tree, from, to, &progress, &passed).await?;
+        self.clear_range(tree, &from, to, &progress, &passed).await?;
         self.overlays.clear();
         Ok(())
     }
@@ -153,7 +154,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes these keys away, in one step or, if they are not in one leaf any more, in several.
+    /// Takes these keys away, in one step or, if they are not in one leaf any more, in several. That
+    /// everything is gone is a step of its own: the entries of a range may lie in two leaves, and no
+    /// more than two may be changed at once in the smallest pool.
     async fn clear_keys(
         &self,
         tree: TreeRef,
@@ -165,17 +168,24 @@ impl Engine {
         let mut most = keys.len();
         loop {
             let (now, later) = keys.split_at(most.min(keys.len()));
-            let next = later.first().copied().or(next);
-            let gone = |key: &&'_ [u8]| -> Vec<u8> { key.to_vec() };
-            let owned: Vec<Vec<u8>> = now.iter().map(gone).collect();
+            let done_with = match later.first() {
+                None if next.is_none() => now.last().copied(),
+                first => first.copied().or(next),
+            };
+            let owned: Vec<Vec<u8>> = now.iter().map(|key| key.to_vec()).collect();
             let outcomes: Vec<_> =
                 owned.iter().map(|key| Outcome { tree, key, value: None }).collect();
-            let changes = progress(next);
+            let changes = progress(done_with);
+            if outcomes.is_empty() && changes.is_empty() {
+                return Ok(());
+            }
             let chunk = Chunk { outcomes: &outcomes, progress: &changes, room: Room::Shrinking };
-            match self.apply_chunk(&chunk, &|_| passed(next)).await? {
+            match self.apply_chunk(&chunk, &|_| passed(done_with)).await? {
                 Applied::TooMany => most = (now.len() / 2).max(1),
-                Applied::Yes if later.is_empty() => return Ok(()),
-                Applied::Yes => keys = later,
+                Applied::Yes if !later.is_empty() || next.is_none() && !now.is_empty() => {
+                    keys = later;
+                }
+                Applied::Yes => return Ok(()),
             }
         }
     }
