@@ -2,6 +2,7 @@
 //! its page says. What is pending is noted before the page is looked at.
 
 use event_listener::EventListener;
+use futures::future::select;
 use treering_blink::{Chunk, Direction, From, Kind, Nearest, Scan, Step, TreeRef, Way};
 
 use crate::engine::Engine;
@@ -27,9 +28,9 @@ impl Engine {
         match moved.take() {
             None => *moved = Some(self.overlays.moved()),
             Some(moved) => {
-                let closing = self.closing.listen();
+                let ending = select(self.closing.listen(), self.health.listen());
                 if self.check().is_ok() {
-                    futures::future::select(moved, closing).await;
+                    select(moved, ending).await;
                 }
             }
         }
