@@ -1,13 +1,13 @@
 //! Batches that are too large for one step: the cache has not enough leaves or frames for them, or
 //! the log's buffer no room for their record.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use futures::channel::oneshot;
 use treering_blink::{Reference, Stored};
 use treering_bufpool::ValueRef;
-use treering_pagefile::Room;
+use treering_pagefile::{FileError, FileErrorKind, Room};
 
 use super::Deferred;
 use super::apply::{Applied, Chunk, Outcome as KeyOutcome};
@@ -53,7 +53,12 @@ impl Engine {
                 Ok((held, outcome)) => {
                     // The future may be gone: the batch stands all the same.
                     let _ = done.send(Ok(outcome));
-                    engine.keep_applying(|| engine.apply_big_batch(&held)).await;
+                    match held {
+                        Some(held) => {
+                            engine.keep_applying(|| engine.apply_big_batch(&held)).await;
+                        }
+                        None => engine.overlays.clear(),
+                    }
                 }
                 Err(rejected) => {
                     engine.overlays.clear();
@@ -64,9 +69,16 @@ impl Engine {
         });
     }
 
-    async fn commit_big_batch(&self, mut job: Job) -> Result<(Held, Outcome), Rejected> {
-        self.write_values(&mut job).await?;
+    /// Commits a batch; `None` if it holds and changes nothing.
+    async fn commit_big_batch(&self, mut job: Job) -> Result<(Option<Held>, Outcome), Rejected> {
+        // The trees stay from here on: who drops one waits for the turn.
+        let trees = job.order.iter().map(|&at| job.batch.op(at).tree);
+        trees.into_iter().try_for_each(|tree| self.check_tree(tree))?;
         let deciding = deciding(&job);
+        self.write_values(&mut job).await?;
+        // What is overwritten within the batch has no leaf that would refer to it.
+        let decides: HashSet<usize> = deciding.iter().map(|&at| at as usize).collect();
+        job.written.retain(|at, _| decides.contains(at));
         let body = self.write_body(&job, &deciding).await?;
         self.sync_values().await.map_err(Error::from)?;
 
@@ -75,8 +87,10 @@ impl Engine {
         let overlay = Arc::new(Overlay::new(what, (0, b"")));
         self.overlays.set(Arc::clone(&overlay));
         let mut outcome = self.check_conditions(&job).await?;
-        let trees = job.order.iter().map(|&at| job.batch.op(at).tree);
-        trees.into_iter().try_for_each(|tree| self.check_tree(tree))?;
+        if deciding.is_empty() {
+            outcome.sequence = self.log.last_sequence();
+            return Ok((None, outcome));
+        }
 
         let id = self.next_unique()?;
         let value = body.value();
@@ -94,7 +108,7 @@ impl Engine {
                 overlay: Some(&overlay),
             })
             .await?;
-        Ok((Held { id, body: value, job, deciding, references, overlay }, outcome))
+        Ok((Some(Held { id, body: value, job, deciding, references, overlay }), outcome))
     }
 
     /// Checks the conditions of a batch whose keys are claimed.
@@ -200,17 +214,25 @@ impl Engine {
         Ok(())
     }
 
-    /// Applies what holds already until it is done. A full disk may get room; otherwise, what is left
-    /// is done when the database is opened again.
+    /// Applies what holds already until it is done. A full disk may get room, and a read may succeed the
+    /// next time. If it does not, the engine is poisoned, so that those who wait for the keys are told
+    /// (I8): what is left is done when the database is opened again.
     pub(super) async fn keep_applying<'a, F>(&'a self, apply: impl Fn() -> F)
     where
         F: Future<Output = Result<(), Error>> + 'a,
     {
+        let mut failures = 0;
         while let Err(error) = apply().await {
             if self.check().is_err() {
                 return;
             }
             tracing::warn!(%error, "a change that holds already could not be applied yet");
+            failures += u32::from(error.file_kind() != Some(FileErrorKind::Full));
+            if failures == FAILURES_MAX {
+                let doing = "applying a big batch or the deletion of a range";
+                self.health.poison(FileError::new(FileErrorKind::Io, format!("{doing}: {error}")));
+                return;
+            }
             self.runtime.sleep(PAUSE).await;
         }
     }
@@ -234,5 +256,7 @@ fn deciding(job: &Job) -> Vec<u32> {
 
 /// For batches of more operations, nobody is told which keys were there before.
 const ASKED_MAX: usize = 4096;
-/// How long to wait for room on a full disk.
+/// How often applying may fail, but for want of space.
+const FAILURES_MAX: u32 = 50;
+/// How long to wait before the next attempt.
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
