@@ -86,6 +86,11 @@ impl Replay {
                 }
                 Entry::PutLarge { tree, key, value, runs } => {
                     adopt_value(self.forest.pool(), value, runs, self.epoch)?;
+                    if self.catalog.was_dropped(tree) {
+                        // As in `edit`: no leaf gets the reference.
+                        retire_values(self.forest.pool(), &[*value], self.epoch);
+                        continue;
+                    }
                     self.edit(tree, key, Some(Stored::Overflow(value))).await?;
                 }
                 Entry::Delete { tree, key } => self.edit(tree, key, None).await?,
