@@ -11,6 +11,7 @@ use treering_blink::{Forest, max_key_len, max_record_len};
 use treering_bufpool::{Pool, PoolStats};
 use treering_pagefile::{FileError, FileErrorKind, Health, Room, Runtime, SpaceStats};
 
+use crate::attempts::Attempts;
 use crate::catalog::Catalog;
 use crate::checkpoint::Checkpoints;
 use crate::deferred::Drops;
@@ -131,7 +132,7 @@ pub struct Engine {
     tasks: AtomicUsize,
     task_ended: Event,
     /// Attempts that are just being made: see [`Engine::enter`].
-    attempts: AtomicUsize,
+    pub(crate) attempts: Attempts,
     /// What has to live as long as anything may be written: the lock of the directory.
     keep: Mutex<Option<Box<dyn Any + Send + Sync>>>,
     over: AtomicBool,
@@ -139,13 +140,16 @@ pub struct Engine {
 }
 
 /// An attempt to change something, counted while it is made.
-pub(crate) struct Entered<'e>(&'e Engine);
+pub(crate) struct Entered<'e> {
+    engine: &'e Engine,
+    side: usize,
+}
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        self.0.attempts.fetch_sub(1, Ordering::SeqCst);
-        if self.0.closed.load(Ordering::SeqCst) {
-            self.0.task_ended.notify(usize::MAX);
+        self.engine.attempts.leave(self.side);
+        if self.engine.closed.load(Ordering::SeqCst) {
+            self.engine.task_ended.notify(usize::MAX);
         }
     }
 }
@@ -218,7 +222,7 @@ impl Engine {
             runtime: parts.runtime,
             tasks: AtomicUsize::new(0),
             task_ended: Event::new(),
-            attempts: AtomicUsize::new(0),
+            attempts: Attempts::default(),
             keep: Mutex::new(Some(parts.keep)),
             over: AtomicBool::new(false),
             ended: Event::new(),
@@ -273,8 +277,7 @@ impl Engine {
     /// Begins an attempt to change something: as [`Engine::check`], and as long as the answer
     /// lives, the engine's end waits for it.
     pub(crate) fn enter(&self) -> Result<Entered<'_>, Error> {
-        self.attempts.fetch_add(1, Ordering::SeqCst);
-        let entered = Entered(self);
+        let entered = Entered { engine: self, side: self.attempts.enter() };
         self.check_writable()?;
         Ok(entered)
     }
@@ -366,7 +369,7 @@ impl Engine {
         loop {
             let ended = self.task_ended.listen();
             let tasks = self.tasks.load(Ordering::SeqCst);
-            if tasks == 0 && self.attempts.load(Ordering::SeqCst) == 0 {
+            if tasks == 0 && self.attempts.none() {
                 break;
             }
             ended.await;

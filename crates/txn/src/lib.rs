@@ -14,6 +14,7 @@
 //! Where to begin reading: `attempt` (one write), `commit` (its way), `checkpoint`, `open`.
 
 mod attempt;
+mod attempts;
 mod backup;
 mod batch;
 mod body;

@@ -86,6 +86,7 @@ impl Engine {
         let what = What::Batch { batch, deciding: deciding.clone() };
         let overlay = Arc::new(Overlay::new(what, (0, b"")));
         self.overlays.set(Arc::clone(&overlay));
+        self.attempts.ended().await;
         let mut outcome = self.check_conditions(&job).await?;
         if deciding.is_empty() {
             outcome.sequence = self.log.last_sequence();
