@@ -251,10 +251,8 @@ fn t17_a_big_batch_for_a_tree_that_is_gone_is_told_so() {
             sim.runtime().sleep(std::time::Duration::from_millis(1)).await;
         }
         for again in [false, true] {
-            let ops: Vec<Op> = puts(300, b"x")
-                .into_iter()
-                .map(|op| Op { kind: OpKind::Insert, ..op })
-                .collect();
+            let ops: Vec<Op> =
+                puts(300, b"x").into_iter().map(|op| Op { kind: OpKind::Insert, ..op }).collect();
             let error = engine.commit(batch(&[tree], &ops), Durability::Durable).await.unwrap_err();
             assert!(matches!(error, Error::NoSuchTree { .. }), "{again}: {error}");
             // Another tree gets the root.
