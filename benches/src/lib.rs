@@ -1,1 +1,3 @@
-//! Benchmark programs; see `src/bin`.
+//! What benchmark programs share; the programs are in `src/bin`.
+
+pub mod raw;

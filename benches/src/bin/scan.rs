@@ -7,16 +7,14 @@
 //! `cargo run --release -p treering-benches --bin scan -- [--folder DIR] [--keys N]`
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Parser;
-use futures::StreamExt;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use treering::{Durability, Options};
-use treering_pagefile::{AlignedBuf, DiskOptions, IoBuf, Lane, Op, open_directory, transfer};
+use treering_benches::raw::{self, Failure};
 
 #[derive(Parser)]
 struct Args {
@@ -33,8 +31,6 @@ struct Args {
     #[arg(long, default_value_t = 3)]
     times: usize,
 }
-
-type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
@@ -124,22 +120,6 @@ async fn scan(path: &Path, args: &Args, backward: bool) -> Result<(f64, f64), Fa
 
 /// The whole page file, from its start to its end.
 async fn sequential(path: &Path) -> Result<(f64, f64), Failure> {
-    const READ: u64 = 1 << 20;
-    let disk = open_directory(path, &DiskOptions::default())?;
-    let file = disk.open("pages", false)?;
-    let reads = disk.len(file)? / READ;
-    let began = Instant::now();
-    let results: Vec<_> = futures::stream::iter(0..reads)
-        .map(|read| {
-            let disk = Arc::clone(&disk);
-            async move {
-                let buf = IoBuf::Owned(AlignedBuf::zeroed(READ as usize));
-                transfer(&*disk, Lane::Foreground, file, Op::Read, read * READ, buf).await.1
-            }
-        })
-        .buffered(4)
-        .collect()
-        .await;
-    results.into_iter().collect::<Result<Vec<()>, _>>()?;
-    Ok(((reads * READ) as f64 / began.elapsed().as_secs_f64(), 0.0))
+    let (bytes, took) = raw::read(path, "pages", 4).await?;
+    Ok((bytes as f64 / took.as_secs_f64(), 0.0))
 }
