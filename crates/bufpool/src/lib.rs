@@ -35,6 +35,7 @@
 //! the version of a frame that it empties (under the latch, for an instant), so whatever such a
 //! reader saw of a frame's next life is thrown away.
 
+mod ahead;
 mod clock;
 mod doom;
 mod frame;

@@ -13,6 +13,7 @@
 //! | drop tree | 6, tree u32, 0 u32, number of the deferred change u64 |
 //! | big batch | 7, 0 u32, run count u32, reference, runs |
 //! | put large | 8, tree u32, key length u32, run count u32, key, reference, runs |
+//! | load | 12, tree u32, 16 as u32, the load's number u64, its top page u64 |
 //!
 //! A *put large* is a put of a value that is in overflow pages already when the record is appended. The
 //! reference is what the leaf gets (first page u64, length u64, version u64); each run of pages that
@@ -22,6 +23,7 @@
 
 use treering_blink::{REFERENCE_LEN, Reference};
 use treering_bufpool::PageRun;
+use treering_pagefile::PageId;
 
 /// One entry of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +61,12 @@ pub(crate) enum Entry<'b> {
         body: &'b Reference,
         runs: &'b [u8],
     },
+    /// The tree, which was empty, has what the page `top` leads to: see the module `load`.
+    Load {
+        tree: u32,
+        id: u64,
+        top: PageId,
+    },
     /// The runs as [`encode_runs`] makes them.
     PutLarge {
         tree: u32,
@@ -76,6 +84,7 @@ const DELETE_RANGE: u8 = 5;
 const DROP_TREE: u8 = 6;
 const BIG_BATCH: u8 = 7;
 const PUT_LARGE: u8 = 8;
+const LOAD: u8 = 12;
 
 /// In the place of a length: there is nothing.
 const NOTHING: u32 = u32::MAX;
@@ -136,6 +145,13 @@ pub(crate) fn encode(entry: Entry<'_>, out: &mut Vec<u8>) {
             out.extend_from_slice(body);
             out.extend_from_slice(runs);
         }
+        Entry::Load { tree, id, top } => {
+            out.push(LOAD);
+            out.extend_from_slice(&tree.to_le_bytes());
+            out.extend_from_slice(&(LOAD_LEN as u32).to_le_bytes());
+            out.extend_from_slice(&id.to_le_bytes());
+            out.extend_from_slice(&top.0.to_le_bytes());
+        }
         Entry::PutLarge { tree, key, value, runs } => {
             out.push(PUT_LARGE);
             out.extend_from_slice(&tree.to_le_bytes());
@@ -147,6 +163,9 @@ pub(crate) fn encode(entry: Entry<'_>, out: &mut Vec<u8>) {
         }
     }
 }
+
+/// Bytes that the record of a load has behind its own length.
+const LOAD_LEN: usize = 16;
 
 /// Bytes of a run.
 const RUN_LEN: usize = 16;
@@ -231,6 +250,11 @@ pub(crate) fn decode_first(bytes: &[u8]) -> Option<(Entry<'_>, usize)> {
             let value = take(&mut rest, REFERENCE_LEN)?.try_into().ok()?;
             Entry::PutLarge { tree, key, value, runs: take(&mut rest, runs)? }
         }
+        LOAD if first == LOAD_LEN => {
+            let (id, top) = take(&mut rest, LOAD_LEN)?.split_first_chunk()?;
+            let top = PageId(u64::from_le_bytes(top.try_into().ok()?));
+            Entry::Load { tree, id: u64::from_le_bytes(*id), top }
+        }
         _ => return None,
     };
     Some((entry, bytes.len() - rest.len()))
@@ -269,6 +293,7 @@ mod tests {
             Entry::DeleteRange { tree: 2, from: b"", to: None },
             Entry::DropTree { tree: 4, id: 1 << 40 },
             Entry::BigBatch { body: &[8; REFERENCE_LEN], runs: &encoded },
+            Entry::Load { tree: 9, id: 1 << 50, top: PageId(77) },
             Entry::Put { tree: 0, key: b"k", value: b"" },
         ];
         let mut body = Vec::new();

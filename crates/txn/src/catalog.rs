@@ -8,6 +8,7 @@
 //! | 0, `n` | u32: the number that the next tree will get, so that none is ever used again |
 //! | 0, `o` | u64: how often the database has been opened ([`crate::Engine::next_unique`]) |
 //! | 2, u64 big-endian, `0` or `1` | what is still to be done of a deferred change ([`Deferred`]) |
+//! | 2, u64 big-endian, `L` | the ids of a bulk load under way (see the module `load`) |
 //! | 1, the name of a tree | u8: 1, version of this value; u32: the tree's number; u64: its root page; then its options ([`TreeOptions`]) |
 //!
 //! All of it is also in memory, and stays there: a look at it never waits.

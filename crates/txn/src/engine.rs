@@ -17,6 +17,7 @@ use crate::checkpoint::Checkpoints;
 use crate::deferred::Drops;
 use crate::error::Error;
 use crate::large::{LargeWrites, WRITERS};
+use crate::load::Loads;
 use crate::log::{Log, LogOptions, LogUsage};
 use crate::overlay::Overlays;
 use crate::records::Records;
@@ -108,6 +109,7 @@ pub struct Engine {
     pub(crate) limits: Limits,
     pub(crate) records: Records,
     pub(crate) large: LargeWrites,
+    pub(crate) loads: Loads,
     pub(crate) checkpoints: Checkpoints,
     pub(crate) overlays: Overlays,
     /// Held while pages are merged, and by who needs pages to stay: engine tasks.
@@ -204,6 +206,7 @@ impl Engine {
             limits,
             records: Records::default(),
             large: LargeWrites::default(),
+            loads: Loads::default(),
             checkpoints: Checkpoints::default(),
             overlays: Overlays::default(),
             merging: async_lock::Mutex::new(()),

@@ -169,7 +169,7 @@ impl Engine {
         Ok(())
     }
 
-    async fn write_value(&self, tree: u32, value: &[u8]) -> Result<Written, Error> {
+    pub(crate) async fn write_value(&self, tree: u32, value: &[u8]) -> Result<Written, Error> {
         let mut maker = self.pool().make_value(tree, self.next_unique()?, value.len() as u64);
         match self.write_part(&mut maker, value, value.len() as u64).await {
             Ok(()) => Ok(maker.finish().await?),

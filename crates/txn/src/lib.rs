@@ -30,6 +30,7 @@ mod engine;
 mod error;
 mod job;
 mod large;
+mod load;
 mod log;
 mod look;
 mod open;
@@ -56,6 +57,7 @@ pub use compact::Compacted;
 pub use dump::{PageShape, Structure};
 pub use engine::{Durability, Engine, EngineOptions, EngineStats, Recovery};
 pub use error::{Error, Violation};
+pub use load::{Batches, Finished, Load, LoadedLeaf, ReadBack};
 pub use log::{
     AppendError, Applying, Flip, KeptSegment, Log, LogOptions, LogReader, LogStart, LogUsage,
     Record, WaitDurable,

@@ -18,6 +18,7 @@ use crate::catalog::{CATALOG, Catalog};
 use crate::create_tree::write_empty_root;
 use crate::engine::{Engine, EngineOptions, Parts, Recovery};
 use crate::error::Error;
+use crate::load::Loads;
 use crate::log::{Log, LogStart};
 use crate::replay::Replay;
 use crate::replay_large::claim_values;
@@ -144,7 +145,8 @@ impl Opening {
             keep: Vec::new(),
         };
         let (epoch, posting) = (FIRST_EPOCH, Posting::Now);
-        let first = Replay { forest, catalog: Catalog::default(), epoch, posting };
+        let (catalog, loads) = (Catalog::default(), Loads::default());
+        let first = Replay { forest, catalog, loads, epoch, posting };
         first.count_opening().await?;
         self.finish(first.forest, first.catalog, recovery, start).await
     }
@@ -174,13 +176,16 @@ impl Opening {
         let checkpoint = opened.checkpoint;
         let forest = self.forest(opened.file, &opened.entries)?;
         let (catalog, epoch) = (Catalog::default(), checkpoint.epoch + 1);
-        let mut replay = Replay { forest, catalog, epoch, posting };
+        let mut replay = Replay { forest, catalog, loads: Loads::default(), epoch, posting };
         let pool = replay.forest.pool();
         claim_values(pool, Arc::clone(&self.disk), checkpoint, epoch).await?;
         replay.load_catalog().await?;
+        // Before the replay uses ids of its own.
+        let built = replay.built_pages();
         replay.finish_deferred().await?;
         let (replayed, sequence, last_segment, segments) =
             replay.run(Arc::clone(&self.disk), checkpoint).await?;
+        replay.free_loads(built).await?;
         if !self.read_only {
             replay.count_opening().await?;
         }

@@ -5,12 +5,14 @@
 
 use std::sync::Arc;
 
+use event_listener::EventListener;
 use treering_blink::{Blocked, Edit, Epochs, Forest, Step, Stored, TreeRef, Way};
 use treering_pagefile::{CheckpointInfo, Disk};
 
 use crate::body::Entry;
 use crate::catalog::Catalog;
 use crate::error::Error;
+use crate::load::Loads;
 use crate::log::{KeptSegment, LogReader};
 use crate::open::{Posting, wait_for};
 use crate::read_only::check_cache;
@@ -21,6 +23,8 @@ use crate::replay_large::{adopt_value, decode_record, retire_values};
 pub(crate) struct Replay {
     pub(crate) forest: Arc<Forest>,
     pub(crate) catalog: Catalog,
+    /// Bulk loads that are not committed, as far as the log has been replayed.
+    pub(crate) loads: Loads,
     pub(crate) epoch: u64,
     pub(crate) posting: Posting,
 }
@@ -101,6 +105,7 @@ impl Replay {
                 Entry::DropTree { tree, id } => self.drop_tree(tree, id).await?,
                 Entry::DeleteRange { tree, from, to } => self.clear_range(tree, from, to).await?,
                 Entry::BigBatch { body, .. } => self.big_batch(body).await?,
+                Entry::Load { tree, id, top } => self.commit_load(tree, id, top).await?,
             }
         }
         Ok(())
@@ -161,14 +166,27 @@ impl Replay {
                 Ok(()) => return Ok(()),
                 Err(blocked) => blocked,
             };
-            match blocked {
-                Blocked::Fetch(pages) => pool.fetch_many(&pages).await?,
-                Blocked::Refused(refusal) => {
-                    wait_for(pool, refusal, relief, self.epoch, &mut written).await?;
-                }
-                Blocked::Moved | Blocked::TooManyLeaves => {}
-            }
+            self.wait_for(blocked, relief, &mut written).await?;
         }
+    }
+
+    /// Waits for what a step of the replay lacked. `relief` is from before the step; `written` is false
+    /// at first, and belongs to one change.
+    pub(crate) async fn wait_for(
+        &self,
+        blocked: Blocked,
+        relief: EventListener,
+        written: &mut bool,
+    ) -> Result<(), Error> {
+        let pool = self.forest.pool();
+        match blocked {
+            Blocked::Fetch(pages) => pool.fetch_many(&pages).await?,
+            Blocked::Refused(refusal) => {
+                wait_for(pool, refusal, relief, self.epoch, written).await?;
+            }
+            Blocked::Moved | Blocked::TooManyLeaves => {}
+        }
+        Ok(())
     }
 
     fn try_edit(

@@ -6,6 +6,7 @@ use treering_pagefile::{FileError, FileErrorKind};
 use crate::catalog::{CATALOG, OPENINGS_KEY};
 use crate::create_tree::{Change, as_edits, creation, renaming};
 use crate::error::Error;
+use crate::load::{LoadEntry, parse_load_key};
 use crate::open::make_root;
 use crate::replay::Replay;
 use crate::tree_options::TreeOptions;
@@ -21,7 +22,10 @@ impl Replay {
                 Step::Fetch(pages) => self.forest.pool().fetch_many(&pages).await?,
                 Step::Done(()) => {
                     for (key, value) in chunk.iter() {
-                        self.catalog.load(key, value)?;
+                        match parse_load_key(key) {
+                            Some(id) => self.loads.note(id, &decode_load(value)?),
+                            None => self.catalog.load(key, value)?,
+                        }
                     }
                 }
             }
@@ -66,6 +70,11 @@ impl Replay {
     pub(crate) async fn change_catalog(&self, changes: &[Change]) -> Result<(), Error> {
         self.edit_all(CATALOG, &as_edits(changes)).await
     }
+}
+
+fn decode_load(value: &[u8]) -> Result<LoadEntry, FileError> {
+    LoadEntry::decode(value)
+        .ok_or_else(|| damaged("the catalog has an entry of a bulk load that is none".into()))
 }
 
 /// The log speaks of a tree that there is not.

@@ -74,6 +74,8 @@ pub(crate) struct Verifier<'e> {
     pub(crate) engine: &'e Engine,
     pub(crate) report: Report,
     pub(crate) reached: HashSet<PageId>,
+    /// Ids that pages of bulk loads under way may have: first and number.
+    pub(crate) loading: Vec<(PageId, u64)>,
 }
 
 /// A page of one level, as its parents named it: by its id, with its separator.
@@ -81,7 +83,7 @@ type Children = HashMap<PageId, Vec<u8>>;
 
 impl<'e> Verifier<'e> {
     fn new(engine: &'e Engine) -> Self {
-        Self { engine, report: Report::default(), reached: HashSet::new() }
+        Self { engine, report: Report::default(), reached: HashSet::new(), loading: Vec::new() }
     }
 
     async fn run(mut self) -> Result<Report, Error> {
@@ -93,8 +95,10 @@ impl<'e> Verifier<'e> {
         // Before and after, so that no value is seen as pages but not as one that no leaf has yet.
         let pool = self.engine.pool();
         let mut unattached = pool.unattached_values();
+        self.loading = self.engine.loads.blocks();
         let existing = pool.pages();
         unattached.extend(pool.unattached_values());
+        self.loading.extend(self.engine.loads.blocks());
         let trees = self.engine.trees();
         self.report.trees = trees.len();
         self.check_tree("the catalog", CATALOG).await?;

@@ -97,7 +97,12 @@ impl Verifier<'_> {
             let before = behind.checked_sub(1).map(|at| values[at]);
             before.is_some_and(|(first, count)| page.0 < first.0 + count)
         };
+        let is_loading = |page: PageId| {
+            let has = |(first, count): &(PageId, u64)| (first.0..first.0 + count).contains(&page.0);
+            self.loading.iter().any(has)
+        };
         let unreached = pages.iter().filter(|page| !self.reached.contains(page));
-        unreached.filter(|page| !is_unattached(**page) && pool.exists(**page)).copied().collect()
+        let lost = unreached.filter(|page| !is_unattached(**page) && !is_loading(**page));
+        lost.filter(|page| pool.exists(**page)).copied().collect()
     }
 }

@@ -1,0 +1,300 @@
+//! Bulk load: sorted input becomes full pages, from the bottom up, and a tree all at once.
+//!
+//! The contents of a load into an empty tree are not logged. Its pages are built in private memory and
+//! made known to the pool under ids that were taken before, so that each can link to its right
+//! sibling although that one is not built yet; the cleaner writes them as it writes any dirty page,
+//! out of place and many in a row. No other page leads to them until the last step.
+//!
+//! 1. *Blocks*: ids are taken in blocks, each four times as long as the one before. Before the first page of a
+//!    block is published, the catalog gets to know the block (`LoadEntry`): changed
+//!    without a record, like the structure of a tree, in an epoch that is not after that page's. So
+//!    every checkpoint that has pages of a load also has the entry that names their ids.
+//! 2. *Pages*: leaves, and above them level by level, each page filled as far as it goes. Large
+//!    values go to overflow pages and are published in the step that publishes their leaf.
+//! 3. *Checkpoint*: all of it is durable then, and reachable by nobody.
+//! 4. *Commit*, one step: the tree's root, which still has to be an empty leaf, takes over the contents of
+//!    the top page ([`treering_blink::Graft`]); the entry leaves the catalog; the log gets a record
+//!    that says so. Replaying that record repeats just this step: the pages are in the checkpoint.
+//!
+//! A load that does not get that far is given back, by an engine task or by the next recovery: pages,
+//! values, and at last the entry and the ids. The ids of the pages that go are kept from everybody
+//! until the entry is gone, since a recovery would free whatever has them. A recovery looks for
+//! the pages before it replays anything, as the replay may use ids of a block that had no page yet.
+//!
+//! Between two steps nothing is held that anybody waits for (I1): no pin, no latch, no frame. So it does
+//! not matter who drives a [`Load`], nor for how long it stands still.
+
+mod batches;
+mod commit;
+mod entry;
+mod free;
+mod level;
+mod read_back;
+mod replay;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use treering_blink::{Image, Step, Stored, TreeRef};
+use treering_bufpool::Written;
+use treering_pagefile::PageId;
+
+pub use batches::Batches;
+pub(crate) use entry::{LoadEntry, Loads, parse_load_key};
+use level::Level;
+pub use read_back::{LoadedLeaf, ReadBack};
+
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::large::VALUE_MAX;
+
+/// A tree in the making, for a tree that is empty. Dropping it gives everything back.
+pub struct Load {
+    engine: Arc<Engine>,
+    tree: TreeRef,
+    id: u64,
+    entry: LoadEntry,
+    /// Ids of the last block that are taken.
+    used: u64,
+    /// From the leaves up.
+    levels: Vec<Level>,
+    /// The last key, once there is one.
+    last: Option<Vec<u8>>,
+    /// The values of entries that are in no page yet, in their order.
+    values: VecDeque<Written>,
+    first_leaf: Option<PageId>,
+    state: State,
+}
+
+/// How far a load is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Building,
+    Built { top: PageId },
+    Committed,
+}
+
+/// What the end of a load came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finished {
+    /// The tree has its keys, as of the commit with this sequence.
+    Committed {
+        /// The sequence: what to wait for ([`Engine::settle`]).
+        sequence: u64,
+    },
+    /// Somebody else has put keys into the tree meanwhile, and nothing was changed. What was built can
+    /// still be read ([`Load::read_back`]).
+    NotEmpty,
+}
+
+impl Engine {
+    /// Begins to load a tree; whatever it has by then, it has to be empty at the end.
+    ///
+    /// # Errors
+    /// When the engine is closed or poisoned.
+    pub fn load(self: &Arc<Self>, tree: TreeRef) -> Result<Load, Error> {
+        self.check()?;
+        Ok(Load {
+            engine: Arc::clone(self),
+            tree,
+            id: self.next_unique()?,
+            entry: LoadEntry::new(tree.id),
+            used: 0,
+            levels: Vec::new(),
+            last: None,
+            values: VecDeque::new(),
+            first_leaf: None,
+            state: State::Building,
+        })
+    }
+
+    /// Whether a tree is empty, and has no more pages than one, so that it can be loaded.
+    ///
+    /// # Errors
+    /// A read that fails; what poisoned the engine.
+    pub async fn is_bare(&self, tree: TreeRef) -> Result<bool, Error> {
+        loop {
+            self.check()?;
+            match self.forest.is_bare(tree) {
+                Ok(Step::Done(bare)) => return Ok(bare),
+                Ok(Step::Fetch(pages)) => self.pool().fetch_many(&pages).await?,
+                Err(_) => return Ok(false),
+            }
+        }
+    }
+}
+
+impl Load {
+    /// Adds a key, which is greater than all before.
+    ///
+    /// After an error the load can only be dropped; the same holds if the future is dropped.
+    ///
+    /// # Errors
+    /// Key or value are too long; a full disk; what poisoned the engine.
+    ///
+    /// # Panics
+    /// If the key is not greater than the one before.
+    pub async fn push(&mut self, key: &[u8], value: &[u8]) -> Result<(), Error> {
+        let ascending = self.last.as_ref().is_none_or(|last| last.as_slice() < key);
+        assert!(ascending, "the keys of a load ascend");
+        assert_eq!(self.state, State::Building, "a load that is built takes no more keys");
+        let (max_key, max_value) = (self.engine.limits.max_key, VALUE_MAX as usize);
+        if key.len() > max_key {
+            return Err(Error::KeyTooLong { len: key.len(), max: max_key });
+        }
+        if value.len() > max_value {
+            return Err(Error::ValueTooLong { len: value.len(), max: max_value });
+        }
+        let last = self.last.get_or_insert_default();
+        last.clear();
+        last.extend_from_slice(key);
+        if self.engine.is_large(key, value) {
+            let written = self.engine.write_value(self.tree.id, value).await?;
+            let reference = written.value().to_bytes();
+            self.values.push_back(written);
+            self.add(0, key, Stored::Overflow(&reference));
+        } else {
+            self.add(0, key, Stored::Inline(value));
+        }
+        self.publish_full().await
+    }
+
+    fn add(&mut self, level: usize, key: &[u8], value: Stored<'_>) {
+        if level == self.levels.len() {
+            let spec = (self.engine.pool().page_size(), self.tree.id);
+            self.levels.push(Level::new(spec, level as u8));
+        }
+        self.levels[level].add(key, value);
+    }
+
+    /// Publishes the pages that are full, on all levels.
+    async fn publish_full(&mut self) -> Result<(), Error> {
+        let mut level = 0;
+        while level < self.levels.len() && self.levels[level].may_have_full_pages() {
+            for (image, low) in self.levels[level].take_full_pages() {
+                self.publish(level, image, &low, false).await?;
+            }
+            level += 1;
+        }
+        Ok(())
+    }
+
+    /// Publishes what is left, up to one page on top; afterwards no keys can be added.
+    ///
+    /// # Errors
+    /// As [`Load::push`].
+    pub async fn build(&mut self) -> Result<(), Error> {
+        if self.state != State::Building {
+            return Ok(());
+        }
+        let mut level = 0;
+        while level < self.levels.len() {
+            let mut pages = self.levels[level].take_rest().into_iter().peekable();
+            while let Some((image, low)) = pages.next() {
+                let id = self.publish(level, image, &low, pages.peek().is_none()).await?;
+                if pages.peek().is_none() && self.levels[level].pages == 1 {
+                    self.state = State::Built { top: id };
+                    self.levels.truncate(level + 1);
+                }
+            }
+            level += 1;
+        }
+        Ok(())
+    }
+
+    /// Publishes a page, the next of its level; whether it is the last, it says. Returns its id.
+    async fn publish(
+        &mut self,
+        level: usize,
+        mut image: Image,
+        low: &[u8],
+        is_last: bool,
+    ) -> Result<PageId, Error> {
+        let id = match self.levels[level].next.take() {
+            Some(id) => id,
+            None => self.take_id().await?,
+        };
+        let right = if is_last { None } else { Some(self.take_id().await?) };
+        image.edit().set_right(right);
+        let count = match self.values.is_empty() || level > 0 {
+            true => 0,
+            false => level::references(&image).len(),
+        };
+        let mut values: Vec<Written> = self.values.drain(..count).collect();
+        self.engine.publish_built(id, &image, &mut values).await?;
+        let built = &mut self.levels[level];
+        built.next = right;
+        built.pages += 1;
+        if level == 0 {
+            self.first_leaf.get_or_insert(id);
+        }
+        self.add(level + 1, low, Stored::Inline(&id.0.to_le_bytes()));
+        Ok(id)
+    }
+
+    /// An id that is in a block which the catalog knows.
+    async fn take_id(&mut self) -> Result<PageId, Error> {
+        let block = match self.entry.last_block() {
+            Some((first, count)) if self.used < count => first,
+            _ => {
+                let first = self.entry.take_block(self.engine.pool())?;
+                self.engine.loads.note(self.id, &self.entry);
+                self.used = 0;
+                self.engine.write_load_entry(self.id, Some(&self.entry)).await?;
+                first
+            }
+        };
+        self.used += 1;
+        Ok(PageId(block.0 + self.used - 1))
+    }
+
+    /// Pages that have been built.
+    pub fn pages(&self) -> u64 {
+        self.levels.iter().map(|level| level.pages).sum()
+    }
+
+    /// Builds what is left and gives the tree all its keys, if it is empty.
+    ///
+    /// Dropping the future leaves the tree as it was, or loaded; after an error the load can only be dropped,
+    /// and the tree is as it was unless the engine has been poisoned or closed.
+    ///
+    /// # Errors
+    /// As [`Load::push`].
+    pub async fn finish(&mut self) -> Result<Finished, Error> {
+        self.build().await?;
+        let State::Built { top } = self.state else {
+            return Ok(Finished::Committed { sequence: self.engine.log.last_sequence() });
+        };
+        self.engine.checkpoint().await?;
+        let unused = self.entry.unused(self.engine.pool());
+        let committed = self.engine.commit_load(self.tree, self.id, top).await?;
+        let Some(sequence) = committed else { return Ok(Finished::NotEmpty) };
+        self.state = State::Committed;
+        self.engine.loads.forget(self.id);
+        for (first, count) in unused {
+            self.engine.pool().return_ids(first, count);
+        }
+        Ok(Finished::Committed { sequence })
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.values.clear();
+        if self.state != State::Committed && !self.entry.is_empty() && self.engine.check().is_ok() {
+            let engine = Arc::clone(&self.engine);
+            let (id, entry) = (self.id, self.entry.clone());
+            self.engine.spawn(async move { engine.give_back(id, entry).await });
+        }
+    }
+}
+
+impl std::fmt::Debug for Load {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Load")
+            .field("tree", &self.tree.id)
+            .field("pages", &self.pages())
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
+}
