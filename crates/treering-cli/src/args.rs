@@ -161,6 +161,9 @@ pub(crate) struct LoadArgs {
     /// What a commit waits for
     #[arg(long, value_enum, default_value = "durable")]
     pub(crate) durability: DurabilityArg,
+    /// Load everything at once: sorted, in full pages, and into an empty tree in one step
+    #[arg(long, conflicts_with_all = ["acks", "tasks", "batch", "durability"])]
+    pub(crate) bulk: bool,
     /// Append each key, one a line, after its commit was acknowledged as durable; if this program is
     /// killed, the last line may be incomplete, and the next load cuts it off
     #[arg(long, value_name = "FILE")]

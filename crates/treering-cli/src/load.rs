@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use treering::{Database, Durability, Error, ErrorKind, Tree};
 
 use crate::acks::{Acks, AcksFile};
-use crate::args::{DurabilityArg, EngineArgs, Format, LoadArgs};
+use crate::args::{DurabilityArg, EngineArgs, Format, LoadArgs, TreeArgs};
 use crate::error::{Failure, Verdict};
 use crate::feed::{Feed, Lot};
 use crate::input::Input;
@@ -46,6 +46,9 @@ pub(crate) async fn run(engine: &EngineArgs, args: LoadArgs) -> Result<Verdict, 
         return Err(Failure::used_wrongly(why));
     }
     let inputs = Input::open_all(&args.files)?;
+    if args.bulk {
+        return run_bulk(engine, &args.tree, inputs, args.format).await;
+    }
     let acks = args.acks.as_deref().map(AcksFile::open).transpose()?;
     let plan = Plan { format: args.format, tasks: args.tasks, batch: args.batch, durability, acks };
     let loaded = with_tree(engine, &args.tree, Missing::Make, async |database, tree| {
@@ -64,6 +67,43 @@ pub(crate) async fn run(engine: &EngineArgs, args: LoadArgs) -> Result<Verdict, 
         loaded.records,
         loaded.elapsed.as_secs_f64(),
         loaded.rate()
+    ))?;
+    Ok(Verdict::Fine)
+}
+
+/// Records that are taken from the input at once.
+const BULK_LOT: usize = 1024;
+
+async fn run_bulk(
+    engine: &EngineArgs,
+    tree: &TreeArgs,
+    inputs: Vec<Input>,
+    format: Format,
+) -> Result<Verdict, Failure> {
+    let begun = Instant::now();
+    let report = with_tree(engine, tree, Missing::Make, async |_, tree| {
+        let bar = bytes_bar("loading", Input::total_bytes(&inputs));
+        let feed = Feed::start(inputs, format, BULK_LOT, bar)?;
+        let interrupt = tokio::spawn(stop_at_interrupt(Arc::clone(&feed)));
+        let mut loader = tree.load();
+        while let Some(lot) = feed.next().await {
+            for (key, value) in lot.keys().zip(lot.values()) {
+                loader.put(key, value).await?;
+            }
+        }
+        interrupt.abort();
+        match feed.end() {
+            None => Ok(loader.finish().await?),
+            Some(failure) => Err(Failure::wrong(format!("{failure}; nothing was loaded"))),
+        }
+    })
+    .await?;
+    let seconds = begun.elapsed().as_secs_f64();
+    say(format_args!(
+        "loaded {} keys in {seconds:.3} s: {:.0} keys/s{}",
+        report.keys,
+        report.keys as f64 / seconds,
+        if report.at_once { "" } else { "; in batches, as the tree had keys" },
     ))?;
     Ok(Verdict::Fine)
 }

@@ -29,7 +29,11 @@ pub struct Database {
 pub(crate) struct Shared {
     pub(crate) engine: Arc<Engine>,
     pub(crate) durability: Durability,
-    entry: Arc<Entry>,
+    /// Where temporary files go.
+    pub(crate) scratch: Arc<Path>,
+    /// Bytes that one bulk load may gather.
+    pub(crate) load_memory: usize,
+    pub(crate) entry: Arc<Entry>,
 }
 
 impl Drop for Shared {
@@ -40,8 +44,8 @@ impl Drop for Shared {
 }
 
 impl Database {
-    pub(crate) fn new(engine: Arc<Engine>, entry: Arc<Entry>, durability: Durability) -> Self {
-        Self { shared: Arc::new(Shared { engine, durability, entry }) }
+    pub(crate) fn new(shared: Shared) -> Self {
+        Self { shared: Arc::new(shared) }
     }
 
     /// Opens or makes the database in the folder `path` with the default [`Options`].

@@ -94,6 +94,10 @@ impl Error {
         FileError::new(FileErrorKind::Locked, message).into()
     }
 
+    pub(crate) fn full(message: impl Into<String>) -> Self {
+        FileError::new(FileErrorKind::Full, message).into()
+    }
+
     pub(crate) fn io(doing: impl Into<String>, source: std::io::Error) -> Self {
         FileError::io(doing, source).into()
     }

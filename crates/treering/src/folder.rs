@@ -11,6 +11,19 @@ use crate::error::Error;
 
 /// The file that every database has.
 pub(crate) const PAGES: &str = "pages";
+/// The folder for temporary files.
+pub(crate) const SCRATCH: &str = "tmp";
+
+/// Removes the temporary files of an earlier life.
+pub(crate) fn clear_scratch(path: &Path) -> Result<(), Error> {
+    let scratch = path.join(SCRATCH);
+    match fs::remove_dir_all(&scratch) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(Error::io(format!("removing {}", scratch.display()), source))
+        }
+        _ => Ok(()),
+    }
+}
 
 /// Whether a database may be opened at `path`, or, with `create`, made; makes the folder then.
 ///

@@ -11,7 +11,7 @@ use treering_pagefile::{
 };
 use treering_txn::{Durability, Engine, EngineOptions, LogOptions};
 
-use crate::database::Database;
+use crate::database::{Database, Shared};
 use crate::device;
 use crate::error::{Error, ErrorKind};
 use crate::folder;
@@ -45,6 +45,7 @@ pub struct Options {
     log_size: u64,
     log_buffer: usize,
     flush_delay: Duration,
+    load_memory: usize,
 }
 
 impl Default for Options {
@@ -61,6 +62,7 @@ impl Default for Options {
             log_size: 256 << 20,
             log_buffer: 2 << 20,
             flush_delay: Duration::from_millis(10),
+            load_memory: 64 << 20,
         }
     }
 }
@@ -148,6 +150,13 @@ impl Options {
         self
     }
 
+    /// Bytes that a bulk load ([`crate::Tree::load`]) may gather in memory before it writes them to a
+    /// temporary file or to the tree: 64 MiB by default.
+    pub fn load_memory(mut self, bytes: usize) -> Self {
+        self.load_memory = bytes;
+        self
+    }
+
     /// Opens the database in the folder `path`: recovers it if it was not closed, and makes it if
     /// there is none.
     ///
@@ -193,6 +202,9 @@ impl Options {
         if let Some(device) = &self.device {
             device::link(&path, device, create, self.overwrite_device)?;
         }
+        if !self.read_only {
+            folder::clear_scratch(&path)?;
+        }
         let io = match self.io {
             Io::Auto => IoBackend::Auto,
             Io::Uring => IoBackend::Uring,
@@ -224,7 +236,9 @@ impl Options {
             true => Engine::open_read_only(disk, runtime, options, keep).await,
         };
         let engine = opened.map_err(|error| explain(error.into(), &path))?;
-        Ok(Database::new(engine, entry, self.durability))
+        let (durability, load_memory) = (self.durability, self.load_memory);
+        let scratch = path.join(folder::SCRATCH).into();
+        Ok(Database::new(Shared { engine, durability, scratch, load_memory, entry }))
     }
 }
 

@@ -10,6 +10,7 @@ use crate::cursor::Cursor;
 use crate::database::Database;
 use crate::error::Error;
 use crate::get::{Get, GetWith};
+use crate::load::Loader;
 use crate::range::{KeyRange, Range, bounds_of_prefix};
 use crate::value::ValueBytes;
 use crate::value_stream::{ValueReader, ValueWriter};
@@ -240,6 +241,12 @@ impl Tree {
         };
         let shared = &self.db.shared;
         Ok(shared.engine.delete_range(self.tree, from, to, shared.durability).await?)
+    }
+
+    /// Begins a bulk load: many keys, in any order, faster than any batches. Into an empty tree they come
+    /// all at once, with the pages full.
+    pub fn load(&self) -> Loader {
+        Loader::new(self.clone())
     }
 
     /// The pairs whose keys are in `range`, in order: a stream, and [`Range::next_chunk`] for who

@@ -95,10 +95,10 @@ impl<'e> Verifier<'e> {
         // Before and after, so that no value is seen as pages but not as one that no leaf has yet.
         let pool = self.engine.pool();
         let mut unattached = pool.unattached_values();
-        self.loading = self.engine.loads.blocks();
+        self.loading = self.engine.loads.ids();
         let existing = pool.pages();
         unattached.extend(pool.unattached_values());
-        self.loading.extend(self.engine.loads.blocks());
+        self.loading.extend(self.engine.loads.ids());
         let trees = self.engine.trees();
         self.report.trees = trees.len();
         self.check_tree("the catalog", CATALOG).await?;

@@ -97,12 +97,38 @@ impl Verifier<'_> {
             let before = behind.checked_sub(1).map(|at| values[at]);
             before.is_some_and(|(first, count)| page.0 < first.0 + count)
         };
+        let loading = joined(self.loading.clone());
         let is_loading = |page: PageId| {
-            let has = |(first, count): &(PageId, u64)| (first.0..first.0 + count).contains(&page.0);
-            self.loading.iter().any(has)
+            let behind = loading.partition_point(|(first, _)| *first <= page.0);
+            behind.checked_sub(1).is_some_and(|at| page.0 < loading[at].1)
         };
         let unreached = pages.iter().filter(|page| !self.reached.contains(page));
         let lost = unreached.filter(|page| !is_unattached(**page) && !is_loading(**page));
         lost.filter(|page| pool.exists(**page)).copied().collect()
+    }
+}
+
+/// Runs of ids, first and number, as first and end, sorted, those that overlap as one.
+fn joined(mut runs: Vec<(PageId, u64)>) -> Vec<(u64, u64)> {
+    runs.sort_unstable();
+    let mut joined: Vec<(u64, u64)> = Vec::new();
+    for (PageId(first), count) in runs {
+        match joined.last_mut() {
+            Some((_, end)) if first <= *end => *end = (*end).max(first + count),
+            _ => joined.push((first, first + count)),
+        }
+    }
+    joined
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_that_overlap_are_joined() {
+        let runs = [(10, 5), (1, 2), (12, 8), (3, 1), (30, 1)];
+        let runs = runs.map(|(first, count)| (PageId(first), count)).to_vec();
+        assert_eq!(joined(runs), [(1, 4), (10, 20), (30, 31)]);
     }
 }

@@ -5,6 +5,7 @@
 //! the entry stays far smaller than the smallest page's records.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as Slot;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use treering_blink::{Edit, Stored};
@@ -121,12 +122,29 @@ pub(crate) fn parse_load_key(key: &[u8]) -> Option<u64> {
 
 /// The loads under way: their pages are in no tree.
 #[derive(Default)]
-pub(crate) struct Loads(Mutex<BTreeMap<u64, LoadEntry>>);
+pub(crate) struct Loads(Mutex<BTreeMap<u64, UnderWay>>);
+
+struct UnderWay {
+    entry: LoadEntry,
+    /// The pages of its large values: first and number.
+    values: Vec<(PageId, u64)>,
+}
 
 impl Loads {
     /// Takes in a load, or what has become of it.
     pub(crate) fn note(&self, id: u64, entry: &LoadEntry) {
-        self.lock().insert(id, entry.clone());
+        let entry = entry.clone();
+        match self.lock().entry(id) {
+            Slot::Occupied(mut there) => there.get_mut().entry = entry,
+            Slot::Vacant(slot) => drop(slot.insert(UnderWay { entry, values: Vec::new() })),
+        }
+    }
+
+    /// Takes in large values of a load, before they are published.
+    pub(super) fn note_values(&self, id: u64, values: impl Iterator<Item = (PageId, u64)>) {
+        if let Some(load) = self.lock().get_mut(&id) {
+            load.values.extend(values);
+        }
     }
 
     pub(crate) fn forget(&self, id: u64) {
@@ -135,15 +153,16 @@ impl Loads {
 
     /// All of them.
     pub(crate) fn list(&self) -> Vec<(u64, LoadEntry)> {
-        self.lock().iter().map(|(id, entry)| (*id, entry.clone())).collect()
+        self.lock().iter().map(|(id, load)| (*id, load.entry.clone())).collect()
     }
 
-    /// The ids of all of them: first and number.
-    pub(crate) fn blocks(&self) -> Vec<(PageId, u64)> {
-        self.lock().values().flat_map(|entry| entry.blocks().collect::<Vec<_>>()).collect()
+    /// The ids that pages of all of them may have: first and number.
+    pub(crate) fn ids(&self) -> Vec<(PageId, u64)> {
+        let loads = self.lock();
+        loads.values().flat_map(|load| load.entry.blocks().chain(load.values.clone())).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, LoadEntry>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, UnderWay>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

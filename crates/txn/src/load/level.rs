@@ -69,7 +69,8 @@ impl Level {
             self.wanted *= 2;
             return Vec::new();
         }
-        let (old, from) = (std::mem::take(&mut self.entries), self.entries.len() - kept);
+        let old = std::mem::take(&mut self.entries);
+        let from = old.len() - kept;
         (self.bytes, self.low) = (0, low);
         for at in from..old.len() {
             match &old.reference(at) {

@@ -221,6 +221,10 @@ impl Load {
             false => level::references(&image).len(),
         };
         let mut values: Vec<Written> = self.values.drain(..count).collect();
+        let page_size = self.engine.pool().page_size();
+        let ids = values.iter().map(Written::value);
+        let ids = ids.map(|value| (value.first, value.pages(page_size)));
+        self.engine.loads.note_values(self.id, ids);
         self.engine.publish_built(id, &image, &mut values).await?;
         let built = &mut self.levels[level];
         built.next = right;
