@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use treering_blink::{Edit, Stored};
 use treering_bufpool::Pool;
-use treering_pagefile::PageId;
+use treering_pagefile::{PageId, Room};
 
 use crate::attempt::Attempt;
 use crate::catalog::CATALOG;
@@ -182,6 +182,8 @@ impl Engine {
             match self.try_write_load_entry(edit, &mut waiting) {
                 Ok(()) => return Ok(()),
                 Err(Attempt::Failed(error)) => return Err(error),
+                // Not pinned: whoever drives a load may stand still.
+                Err(Attempt::Absent(pages)) => self.pool().fetch_many(&pages).await?,
                 Err(lacking) => waiting.wait(lacking).await?,
             }
         }
@@ -197,7 +199,9 @@ impl Engine {
         let leaves = self.forest.latch_leaves(keys, &mut waiting.ways, 1);
         let leaves = leaves.map_err(|error| Attempt::Failed(error.into()))??;
         let epoch = self.log.epoch();
-        let plan = leaves.plan(epoch, &[edit])?;
+        // A load that has filled the disk can be given back (I13).
+        let room = if edit.value.is_some() { Room::Growing } else { Room::Shrinking };
+        let plan = leaves.plan_in(epoch, &[edit], room)?;
         let Some(entered) = self.log.try_enter(epoch) else { return Err(Attempt::Moved) };
         let split = plan.commit(epoch, nothing_replaced);
         drop(entered);

@@ -15,6 +15,8 @@
 //! 4. *Commit*, one step: the tree's root, which still has to be an empty leaf, takes over the contents of
 //!    the top page ([`treering_blink::Graft`]); the entry leaves the catalog; the log gets a record
 //!    that says so. Replaying that record repeats just this step: the pages are in the checkpoint.
+//!    This is an engine task's, which waits for its turn among the deferred changes: while keys of the
+//!    tree are pending its pages do not show what it has.
 //!
 //! A load that does not get that far is given back, by an engine task or by the next recovery: pages,
 //! values, and at last the entry and the ids. The ids of the pages that go are kept from everybody
@@ -31,13 +33,16 @@ mod free;
 mod level;
 mod read_back;
 mod replay;
+mod unfinished;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use futures::channel::oneshot;
 use treering_blink::{Image, Step, Stored, TreeRef};
 use treering_bufpool::Written;
 use treering_pagefile::PageId;
+use unfinished::Unfinished;
 
 pub use batches::Batches;
 pub(crate) use entry::{LoadEntry, Loads, parse_load_key};
@@ -52,8 +57,8 @@ use crate::large::VALUE_MAX;
 pub struct Load {
     engine: Arc<Engine>,
     tree: TreeRef,
-    id: u64,
-    entry: LoadEntry,
+    /// What was taken for it; nothing from the commit on.
+    unfinished: Option<Unfinished>,
     /// Ids of the last block that are taken.
     used: u64,
     /// From the leaves up.
@@ -91,14 +96,15 @@ impl Engine {
     /// Begins to load a tree; whatever it has by then, it has to be empty at the end.
     ///
     /// # Errors
-    /// When the engine is closed or poisoned.
+    /// [`Error::NoSuchTree`], [`Error::ReadOnly`]; when the engine is closed or poisoned.
     pub fn load(self: &Arc<Self>, tree: TreeRef) -> Result<Load, Error> {
-        self.check()?;
+        self.check_writable()?;
+        self.check_tree(tree)?;
+        let (id, entry) = (self.next_unique()?, LoadEntry::new(tree.id));
         Ok(Load {
             engine: Arc::clone(self),
             tree,
-            id: self.next_unique()?,
-            entry: LoadEntry::new(tree.id),
+            unfinished: Some(Unfinished { engine: Arc::clone(self), id, entry }),
             used: 0,
             levels: Vec::new(),
             last: None,
@@ -224,7 +230,8 @@ impl Load {
         let page_size = self.engine.pool().page_size();
         let ids = values.iter().map(Written::value);
         let ids = ids.map(|value| (value.first, value.pages(page_size)));
-        self.engine.loads.note_values(self.id, ids);
+        let load = self.unfinished().id;
+        self.engine.loads.note_values(load, ids);
         self.engine.publish_built(id, &image, &mut values).await?;
         let built = &mut self.levels[level];
         built.next = right;
@@ -238,18 +245,24 @@ impl Load {
 
     /// An id that is in a block which the catalog knows.
     async fn take_id(&mut self) -> Result<PageId, Error> {
-        let block = match self.entry.last_block() {
-            Some((first, count)) if self.used < count => first,
+        let used = self.used;
+        let Unfinished { engine, id, entry } = self.unfinished();
+        let block = match entry.last_block() {
+            Some((first, count)) if used < count => first,
             _ => {
-                let first = self.entry.take_block(self.engine.pool())?;
-                self.engine.loads.note(self.id, &self.entry);
+                let first = entry.take_block(engine.pool())?;
+                engine.loads.note(*id, entry);
+                engine.write_load_entry(*id, Some(entry)).await?;
                 self.used = 0;
-                self.engine.write_load_entry(self.id, Some(&self.entry)).await?;
                 first
             }
         };
         self.used += 1;
         Ok(PageId(block.0 + self.used - 1))
+    }
+
+    fn unfinished(&mut self) -> &mut Unfinished {
+        self.unfinished.as_mut().expect("it is there until the commit")
     }
 
     /// Pages that have been built.
@@ -264,31 +277,28 @@ impl Load {
     ///
     /// # Errors
     /// As [`Load::push`].
+    ///
+    /// # Panics
+    /// If it is called again after its future was dropped.
     pub async fn finish(&mut self) -> Result<Finished, Error> {
         self.build().await?;
         let State::Built { top } = self.state else {
             return Ok(Finished::Committed { sequence: self.engine.log.last_sequence() });
         };
-        self.engine.checkpoint().await?;
-        let unused = self.entry.unused(self.engine.pool());
-        let committed = self.engine.commit_load(self.tree, self.id, top).await?;
-        let Some(sequence) = committed else { return Ok(Finished::NotEmpty) };
-        self.state = State::Committed;
-        self.engine.loads.forget(self.id);
-        for (first, count) in unused {
-            self.engine.pool().return_ids(first, count);
-        }
-        Ok(Finished::Committed { sequence })
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        self.values.clear();
-        if self.state != State::Committed && !self.entry.is_empty() && self.engine.check().is_ok() {
-            let engine = Arc::clone(&self.engine);
-            let (id, entry) = (self.id, self.entry.clone());
-            self.engine.spawn(async move { engine.give_back(id, entry).await });
+        let unfinished = self.unfinished.take().expect("a load is finished once");
+        let (done, ended) = oneshot::channel();
+        let tree = self.tree;
+        // If the future is gone, so is what the task sends, which gives it back if need be.
+        self.engine.spawn(async move { drop(done.send(unfinished.commit(tree, top).await)) });
+        match ended.await.unwrap_or_else(|_| Err(self.engine.ended()))? {
+            Ok(sequence) => {
+                self.state = State::Committed;
+                Ok(Finished::Committed { sequence })
+            }
+            Err(unfinished) => {
+                self.unfinished = Some(unfinished);
+                Ok(Finished::NotEmpty)
+            }
         }
     }
 }
