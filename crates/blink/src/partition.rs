@@ -8,7 +8,7 @@
 //! Among the cuts that need no more pages [`Policy::Balanced`] takes one where the bytes balance;
 //! of those within about a tenth of the best balance, one with the shortest separator, since
 //! separators are what inner pages are made of. [`Policy::Ascending`] takes the right-most cut:
-//! ascending inserts leave full pages behind.
+//! ascending inserts leave full pages behind. [`Policy::Filled`] only does the latter, page by page.
 //!
 //! Fillers (see [`crate::gap`]) never make more pages: all of this is measured without them, and
 //! each page then gets them if it has the room, which pages that were filled up have not. After an
@@ -30,6 +30,9 @@ pub enum Policy {
     Balanced,
     /// As far right as possible, for inserts in ascending order at the right edge.
     Ascending,
+    /// Each page is filled as far as it goes, whatever that leaves for the last: for many pages at
+    /// once. Takes one look at each cut, where the others take several.
+    Filled,
 }
 
 /// One of the pages that entries were distributed over.
@@ -52,7 +55,7 @@ pub fn partition(spec: &PageSpec<'_>, entries: &[(&[u8], &[u8])], policy: Policy
     debug_assert!(entries.iter().all(|(key, value)| {
         key.len() <= max_key && (spec.level > 0 || key.len() + value.len() <= max_record)
     }));
-    let gap = if policy == Policy::Ascending { Gap::NONE } else { spec.gap };
+    let gap = if policy == Policy::Balanced { spec.gap } else { Gap::NONE };
     let cutter = Cutter::new(&PageSpec { gap, ..*spec }, entries);
     let bounds = cutter.bounds(policy);
     let part = |bounds: &[usize]| {
@@ -122,6 +125,13 @@ impl<'a> Cutter<'a> {
     fn bounds(&self, policy: Policy) -> Vec<usize> {
         let mut bounds = vec![0];
         let mut from = 0;
+        if policy == Policy::Filled && !self.entries.is_empty() {
+            while from < self.entries.len() {
+                from = self.filled(from);
+                bounds.push(from);
+            }
+            return bounds;
+        }
         let mut pages = self.pages_needed(from);
         while pages > 1 {
             from = self.cut(from, pages, policy);
@@ -145,7 +155,7 @@ impl<'a> Cutter<'a> {
             .filter(|cut| cut.fits)
             .collect();
         match policy {
-            Policy::Ascending => cuts.reverse(),
+            Policy::Ascending | Policy::Filled => cuts.reverse(),
             Policy::Balanced => {
                 let best = cuts.iter().map(|cut| cut.imbalance).min().unwrap_or(0);
                 let tolerated = best + self.size(from, end).most / pages / 5;
@@ -175,10 +185,15 @@ impl<'a> Cutter<'a> {
     fn pages_filled(&self, mut from: usize) -> usize {
         let mut pages = 0;
         while from < self.entries.len() {
-            from = self.fitting(from).last().map_or(from + 1, |(to, _)| to);
+            from = self.filled(from);
             pages += 1;
         }
         pages
+    }
+
+    /// Where a page ends that begins at `from` and is filled as far as it goes.
+    fn filled(&self, from: usize) -> usize {
+        self.fitting(from).last().map_or(from + 1, |(to, _)| to)
     }
 
     /// All ends of a page that begins at `from`, and its size. Not always without gaps: a page may

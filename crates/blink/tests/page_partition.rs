@@ -116,7 +116,9 @@ fn partitions(spec: &PageSpec<'_>, entries: &[(&[u8], &[u8])]) {
         }
         let cut = cuts.iter().find(|cut| cut.0 == starts[1]).expect("it is one of them");
         match policy {
-            Policy::Ascending => assert_eq!(Some(cut), cuts.last(), "the left page is full"),
+            Policy::Ascending | Policy::Filled => {
+                assert_eq!(Some(cut), cuts.last(), "the left page is full")
+            }
             Policy::Balanced => {
                 let imbalance = |cut: &(usize, usize, usize)| cut.1.abs_diff(cut.2);
                 let best = cuts.iter().map(imbalance).min().expect("there is one");
@@ -219,7 +221,7 @@ fn a_large_batch_fills_its_pages() {
     let all: Vec<(&[u8], &[u8])> = keys.iter().map(|key| (&key[..], &[1u8; 20][..])).collect();
     let spec =
         PageSpec { page_size: 4096, tree: 1, level: 0, low: b"", high: None, gap: Gap::NONE };
-    for policy in [Policy::Ascending, Policy::Balanced] {
+    for policy in [Policy::Filled, Policy::Ascending, Policy::Balanced] {
         let parts = partition(&spec, &all, policy);
         assert_parts(&spec, &all, &parts);
         let bytes: usize = parts.iter().map(|part| part.image.page().live_bytes()).sum();
@@ -243,7 +245,7 @@ fn records_at_the_limit_take_a_page_each() {
         let all: Vec<(&[u8], &[u8])> = keys.iter().map(|key| (&key[..], &value[..])).collect();
         let spec =
             PageSpec { page_size, tree: 1, level: 0, low: &[9], high: Some(&[10]), gap: Gap::NONE };
-        for policy in [Policy::Balanced, Policy::Ascending] {
+        for policy in [Policy::Balanced, Policy::Ascending, Policy::Filled] {
             let parts = partition(&spec, &all, policy);
             assert_parts(&spec, &all, &parts);
         }

@@ -134,3 +134,26 @@ fn the_demonstration_loses_nothing() {
     let left = std::fs::read_dir(place.path(".")).unwrap().count();
     assert_eq!(left, 0, "the temporary folder is gone");
 }
+
+#[test]
+fn a_bulk_load_gives_the_same_as_commits_and_nothing_if_the_input_is_bad() {
+    let (place, records) = (Place::new(), records(0..20_000));
+    place.write("in.txt", pennysort(&records));
+    let loaded = place.run("load db in.txt --bulk --cache 400K").fine();
+    assert!(loaded.starts_with("loaded 20000 keys in "), "{loaded}");
+    assert!(!loaded.contains("in batches"), "{loaded}");
+    assert_eq!(place.run("scan db").out, scanned(&records));
+    let verified = place.run("verify db").fine();
+    assert!(verified.starts_with("all is well: 1 trees, 20,000 keys, "), "{verified}");
+
+    let again = place.run("load db in.txt --bulk").fine();
+    assert!(again.contains("in batches, as the tree had keys"), "{again}");
+    assert_eq!(place.run("scan db").out, scanned(&records));
+
+    let mut bad = pennysort(&records);
+    bad.extend(b"short\n");
+    place.write("bad.txt", bad);
+    let error = place.run("load db bad.txt --bulk --tree other").failed(1);
+    assert!(error.contains("line 20001") && error.contains("nothing was loaded"), "{error}");
+    assert_eq!(place.run("count db --tree other").fine(), "0\n");
+}

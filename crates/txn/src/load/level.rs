@@ -30,7 +30,7 @@ pub(super) struct Level {
 }
 
 /// Pages whose bytes are gathered before they are cut, and how many that may become.
-const PAGES: usize = 3;
+const PAGES: usize = 12;
 const PAGES_MAX: usize = 48;
 /// What an entry takes beside key and value, about.
 const OVERHEAD: usize = 10;
@@ -97,7 +97,7 @@ impl Level {
             high: None,
             gap: Gap::NONE,
         };
-        let parts = self.entries.partition(&spec, Policy::Ascending);
+        let parts = self.entries.partition(&spec, Policy::Filled);
         parts.into_iter().map(|part| (part.image, part.low)).collect()
     }
 }
