@@ -5,15 +5,11 @@
 //! `cargo run --release -p treering-benches --bin bulk -- [--folder DIR] [--records N]`
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use futures::future::try_join_all;
 use treering::{Database, Durability, Options, Tree};
-use treering_pagefile::{
-    AlignedBuf, Disk, DiskOptions, IoBuf, Lane, Op, open_directory, sync_file, transfer,
-};
+use treering_benches::raw::{self, Failure};
 
 #[derive(Parser)]
 struct Args {
@@ -27,8 +23,6 @@ struct Args {
     #[arg(long, default_value_t = 500)]
     batch: u64,
 }
-
-type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 const RECORD: u64 = 116;
 
@@ -54,7 +48,7 @@ async fn main() -> Result<(), Failure> {
     let folder = args.folder.clone().unwrap_or_else(|| temporary.path().to_path_buf());
     let bytes = args.records * RECORD;
     println!("{:<44} {:>9} {:>9} {:>9}", "row", "seconds", "MB/s", "of raw");
-    let raw = raw_writes(&folder, bytes).await?;
+    let raw = raw::write(&folder, bytes, 8).await?;
     let rate = |took: Duration| bytes as f64 / took.as_secs_f64() / 1e6;
     let row = |name: &str, took: Duration| {
         let (seconds, share) = (took.as_secs_f64(), rate(took) / rate(raw));
@@ -69,36 +63,6 @@ async fn main() -> Result<(), Failure> {
         row(&format!("batches of {}, {order}, not durable", args.batch), took.await?);
     }
     Ok(())
-}
-
-/// Writes so many bytes one after the other to a new file, and syncs it.
-async fn raw_writes(folder: &Path, bytes: u64) -> Result<Duration, Failure> {
-    const WRITE: u64 = 1 << 20;
-    let home = folder.join("bulk.raw");
-    std::fs::create_dir_all(&home)?;
-    let disk: Arc<dyn Disk> = open_directory(&home, &DiskOptions::default())?;
-    let file = disk.open("raw", true)?;
-    let begun = Instant::now();
-    let writer = async |number: u64| {
-        let mut buf = AlignedBuf::zeroed(WRITE as usize);
-        buf.fill(number as u8 + 1);
-        let mut offset = number * WRITE;
-        while offset < bytes {
-            let (back, written) =
-                transfer(&*disk, Lane::Background, file, Op::Write, offset, IoBuf::Owned(buf))
-                    .await;
-            written?;
-            buf = back.into_owned().ok_or("the buffer did not come back")?;
-            offset += 8 * WRITE;
-        }
-        Ok::<(), Failure>(())
-    };
-    try_join_all((0..8).map(writer)).await?;
-    sync_file(&*disk, file).await?;
-    let took = begun.elapsed();
-    drop(disk);
-    std::fs::remove_dir_all(&home)?;
-    Ok(took)
 }
 
 /// Runs `work` on an empty tree; the time includes making all of it durable.

@@ -103,7 +103,7 @@ fn a_load_through_a_cache_of_64_pages() {
     on_tokio(2, "a load through a small cache", async {
         let db = tiny(4096, 64).load_memory(256 << 10).open(&home.path).await.unwrap();
         let tree = db.tree("t").await.unwrap();
-        let value = |n: u64| vec![n as u8; if n % 1000 == 0 { 50_000 } else { 200 }];
+        let value = |n: u64| vec![n as u8; if n.is_multiple_of(1000) { 50_000 } else { 200 }];
         let mut loader = tree.load();
         for n in 0..200_000u64 {
             loader.put(n.to_be_bytes(), value(n)).await.unwrap();

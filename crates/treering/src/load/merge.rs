@@ -6,10 +6,11 @@ use std::collections::BinaryHeap;
 use treering_txn::{Load, LoadedLeaf, ReadBack};
 
 use super::pack::Sorted;
-use super::run::RunReader;
+use super::run::{Record, RunReader};
 use crate::error::Error;
 
-type Record = (Vec<u8>, Vec<u8>);
+/// The next key of a source, the number of the source, and the value.
+type Head = (Vec<u8>, usize, Vec<u8>);
 
 /// Something sorted that is read once.
 pub(super) enum Source {
@@ -75,8 +76,8 @@ impl Built {
 /// Sources merged, the earliest first.
 pub(super) struct Merge {
     sources: Vec<Source>,
-    /// The next key of each source that has one, its number, and the value.
-    heads: BinaryHeap<Reverse<(Vec<u8>, usize, Vec<u8>)>>,
+    /// Of each source that has one.
+    heads: BinaryHeap<Reverse<Head>>,
 }
 
 impl Merge {

@@ -14,6 +14,9 @@ use crate::error::Error;
 /// Bytes that are read or written at once.
 const BUFFER: usize = 256 << 10;
 
+/// A key and its value.
+pub(super) type Record = (Vec<u8>, Vec<u8>);
+
 /// Writes one run.
 pub(super) struct RunWriter {
     file: BufWriter<File>,
@@ -80,7 +83,7 @@ impl Run {
 
 impl RunReader {
     /// The next record; `None` at the end.
-    pub(super) fn next(&mut self) -> Result<Option<(Vec<u8>, Vec<u8>)>, Error> {
+    pub(super) fn next(&mut self) -> Result<Option<Record>, Error> {
         if self.left == 0 {
             return Ok(None);
         }
@@ -90,7 +93,7 @@ impl RunReader {
         Ok(Some(record))
     }
 
-    fn read_record(&mut self) -> io::Result<(Vec<u8>, Vec<u8>)> {
+    fn read_record(&mut self) -> io::Result<Record> {
         let mut lens = [[0; 4]; 2];
         self.file.read_exact(lens.as_flattened_mut())?;
         let [key, value] = lens.map(u32::from_le_bytes);

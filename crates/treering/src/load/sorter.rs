@@ -116,12 +116,12 @@ impl Sorter {
 
     /// Whether the keys of a pack ascend, and go on where the last pack ended.
     fn follows(&mut self, pack: &Pack) -> bool {
-        let keys = (0..pack.len()).map(|at| pack.get(at).0);
+        let mut keys = (0..pack.len()).map(|at| pack.get(at).0);
         let follows = keys.clone().is_sorted()
             && self.last.as_ref().is_none_or(|last| {
                 keys.clone().next().is_none_or(|first| last.as_slice() <= first)
             });
-        if let Some(key) = keys.last() {
+        if let Some(key) = keys.next_back() {
             self.last = Some(key.to_vec());
         }
         follows
