@@ -53,8 +53,8 @@ struct Family {
 
 /// What the parent says of a page.
 enum Place {
-    /// It does not know it.
-    Unknown,
+    /// It does not know it, but this page, to whose right it is.
+    Unknown { left: PageId },
     /// It is the only child.
     Alone,
     /// It has one of these siblings at least.
@@ -127,8 +127,12 @@ impl Forest {
             Err(error) => return Err(error),
         };
         Ok(match place {
-            // It was split off a moment ago.
-            Place::Unknown => Err(Blocked::Moved),
+            // It was split off, and the parent has to be told first. Perhaps that was tried and given
+            // up, and nobody else may ever come along to report it.
+            Place::Unknown { left } => {
+                self.report_unposted(left);
+                Err(Blocked::Moved)
+            }
             // First the parent has to find a sibling of its own, or, as a root, to take the child's
             // place.
             Place::Alone => Ok(Merged { next: vec![parent, page], ..Merged::default() }),
@@ -263,7 +267,7 @@ fn place_of(parent: &Live<'_>, low: &[u8], page: PageId) -> Place {
     let sibling = |slot: usize| (slot < parent.len()).then(|| parent.child(slot));
     let (left, right) = (slot.checked_sub(1).and_then(sibling), sibling(slot + 1));
     if parent.child(slot) != page {
-        Place::Unknown
+        Place::Unknown { left: parent.child(slot) }
     } else if left.is_none() && right.is_none() {
         Place::Alone
     } else {
