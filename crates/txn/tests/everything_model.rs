@@ -158,3 +158,10 @@ fn everything_that_a_database_does_is_what_maps_do_through_every_end_of_its_live
 fn t14_a_page_of_which_its_parent_was_never_told_does_not_hold_up_the_merges() {
     story(26_000_010, 16, 6, 120, &mut World::default());
 }
+
+/// The task that freed a dropped tree kept its root pinned, having waited for it to be loaded, and so
+/// could not free it itself: it tried again without an end.
+#[test]
+fn t14_the_root_of_a_dropped_tree_is_not_held_by_who_frees_it() {
+    story(27, 16, 6, 120, &mut World::default());
+}
