@@ -116,6 +116,8 @@ impl Pool {
                     return Ok(Some((buf, (extent, piece.run.stamp))));
                 }
                 Err(_) if !self.is_current(&piece) => {}
+                // Its word says where it lies as soon as its write is on its way.
+                Err(_) if self.values.lock().busy().contains(page) => return Ok(None),
                 Err(error) => return Err(error),
             }
         }
