@@ -77,8 +77,10 @@ impl Engine {
         let deciding = deciding(&job);
         self.write_values(&mut job).await?;
         // What is overwritten within the batch has no leaf that would refer to it.
-        let decides: HashSet<usize> = deciding.iter().map(|&at| at as usize).collect();
-        job.written.retain(|at, _| decides.contains(at));
+        if !job.written.is_empty() {
+            let decides: HashSet<usize> = deciding.iter().map(|&at| at as usize).collect();
+            job.written.retain(|at, _| decides.contains(at));
+        }
         let body = self.write_body(&job, &deciding).await?;
         self.sync_values().await.map_err(Error::from)?;
 
