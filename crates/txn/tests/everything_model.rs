@@ -165,3 +165,9 @@ fn t14_a_page_of_which_its_parent_was_never_told_does_not_hold_up_the_merges() {
 fn t14_the_root_of_a_dropped_tree_is_not_held_by_who_frees_it() {
     story(27, 16, 6, 120, &mut World::default());
 }
+
+/// Compacting read a page of a large value whose write was still on its way, and took it for damaged.
+#[test]
+fn compacting_leaves_a_large_value_alone_that_is_just_being_written() {
+    story(11_000_036, 48, 6, 120, &mut World::default());
+}
