@@ -352,10 +352,8 @@ async fn go_on(sim: &Sim, engine: &Arc<Engine>, seed: u64, context: &str) {
 fn count_ios(story: &Story, image: &SimImage) -> u64 {
     let whole = patient(Sim::from_image(image, story.seed));
     let told = Mutex::new(Told::default());
-    whole
-        .run(story.run(&whole, &told))
-        .unwrap_or_else(|stalled| panic!("{story:?}: {stalled}"))
-        .unwrap_or_else(|error| panic!("{story:?}: {error}"));
+    let run = whole.run(story.run(&whole, &told)).unwrap_or_else(|why| panic!("{story:?}: {why}"));
+    run.unwrap_or_else(|error| panic!("{story:?}: {error}"));
     let told = told.into_inner().unwrap();
     story.judge(&whole.disk().image_visible(), &told, 1, &format!("{story:?}, without a fault"));
     whole.disk().io_count()
@@ -435,8 +433,10 @@ fn fail_everywhere(story: Story, points: u64) {
             let run = sim.run(story.run(&sim, &told));
             if let Err(error) = run.unwrap_or_else(|stalled| panic!("{context}: {stalled}")) {
                 use FileErrorKind::{Damaged, Io, Poisoned};
-                let kind = error.file_kind();
-                assert!(matches!(kind, Some(Io | Poisoned | Damaged)), "{context}: {error}");
+                assert!(
+                    matches!(error.file_kind(), Some(Io | Poisoned | Damaged)),
+                    "{context}: {error}"
+                );
             }
             sim.settle().unwrap_or_else(|stalled| panic!("{context}, at rest: {stalled}"));
             sim.disk().clear_faults();
