@@ -33,8 +33,10 @@ async fn found(engine: &Arc<Engine>) -> Trees {
     trees
 }
 
+type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// The same without the sequences of duplicates.
-fn without_sequences(trees: &Trees) -> (Trees, Vec<(Vec<u8>, Vec<u8>)>) {
+fn without_sequences(trees: &Trees) -> (Trees, Pairs) {
     let mut trees = trees.clone();
     let multi = trees.remove(MULTI).unwrap_or_default();
     let plain = multi.into_iter().map(|(stored, value)| {
