@@ -11,14 +11,13 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
 use std::time::Duration;
 
 use event_listener::EventListener;
 use futures::future::{Either, select};
 use treering_pagefile::{
     AlignedBuf, Extent, FileError, FileErrorKind, IoBuf, Lane, MapEntry, Op, PageId, Request,
-    Runtime, seal,
+    Runtime, seal, yield_now,
 };
 
 use crate::frame::{COLD, Frame, WriteInFlight};
@@ -350,16 +349,3 @@ pub(crate) fn stopped() -> FileError {
 const WRITE_BATCH: usize = 32;
 /// How long a page that was loaded waits to be looked at while others wait for its frame.
 const GRACE: Duration = Duration::from_millis(1);
-
-/// Lets other tasks go first, once.
-pub(crate) async fn yield_now() {
-    let mut yielded = false;
-    std::future::poll_fn(|cx| {
-        if std::mem::replace(&mut yielded, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
-}

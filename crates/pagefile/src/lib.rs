@@ -51,6 +51,6 @@ pub use file::{MapEntry, PageFile, SpaceStats};
 pub use ledger::Room;
 pub use open::{Opened, Presence};
 pub use page::{Damage, Extent, PAGE_HEADER_LEN, PageId, seal, verify};
-pub use runtime::{EngineThread, Runtime, Spawn};
+pub use runtime::{EngineThread, Runtime, Spawn, yield_now};
 pub use snapshot::Snapshot;
 pub use superblock::{CheckpointInfo, LogPosition};

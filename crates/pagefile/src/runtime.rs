@@ -20,6 +20,19 @@ use futures::future::BoxFuture;
 /// A task of the engine's own.
 pub type Spawn = BoxFuture<'static, ()>;
 
+/// Lets other tasks go first, once.
+pub async fn yield_now() {
+    let mut yielded = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 /// Runs engine tasks and tells the time.
 pub trait Runtime: Send + Sync + 'static {
     /// Runs `task` to its end on the engine's thread. A task that is still there when the runtime

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use futures::channel::oneshot;
 use sim_support::{get, put, sync, with_file};
-use treering_pagefile::sim::{Patience, Sim, SimDisk, Stalled, yield_now};
+use treering_pagefile::sim::{Patience, Sim, SimDisk, Stalled};
+use treering_pagefile::yield_now;
 use treering_pagefile::{Disk, FileId, Op, Runtime};
 
 fn millis(count: u64) -> Duration {

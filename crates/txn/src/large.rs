@@ -20,6 +20,7 @@ use futures::future::{join_all, select};
 use treering_bufpool::{ValueMaker, Written};
 use treering_pagefile::{FileError, sync_file};
 
+use crate::deferred::pause;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::job::Job;
@@ -159,6 +160,7 @@ impl Engine {
     /// Writes those of a batch's values that are too large for a leaf.
     pub(crate) async fn write_values(&self, job: &mut Job) -> Result<(), Error> {
         for index in 0..job.batch.len() {
+            pause(index).await;
             let op = job.batch.op(index);
             let missing = !job.written.contains_key(&index);
             if missing && op.kind.gives_value() && self.is_large(op.key, op.value) {

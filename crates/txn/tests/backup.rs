@@ -12,7 +12,8 @@ use backup_support::{Folder, Stepped, target};
 use engine_support::{Op, assert_clean, batch, machine, open, options, scan_all, seeds};
 use treering_blink::{Direction, TreeRef};
 use treering_pagefile::FileErrorKind;
-use treering_pagefile::sim::{FailMode, Sim, SimDisk, Stalled, yield_now};
+use treering_pagefile::sim::{FailMode, Sim, SimDisk, Stalled};
+use treering_pagefile::yield_now;
 use treering_txn::{Durability, Engine, Error};
 
 /// Writers of pairs: each commit gives both keys of a pair the same number.

@@ -17,7 +17,8 @@ use engine_support::{
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use treering_blink::{Chunk, Direction, From, Scan, TreeRef};
-use treering_pagefile::sim::{Sim, SimImage, yield_now};
+use treering_pagefile::sim::{Sim, SimImage};
+use treering_pagefile::yield_now;
 use treering_txn::{Durability, Engine, Error, OpKind};
 
 const NAMES: [&str; 3] = ["users", "orders", "made"];

@@ -10,7 +10,8 @@ use engine_support::journal::Journal;
 use engine_support::workload::Load;
 use engine_support::{MAX_RECORD, Op, assert_clean, batch, machine, open, options, scan_all};
 use treering_blink::{Chunk, Direction, From, Scan, TreeRef};
-use treering_pagefile::sim::{Sim, SimDiskOptions, yield_now};
+use treering_pagefile::sim::{Sim, SimDiskOptions};
+use treering_pagefile::yield_now;
 use treering_pagefile::{AlignedBuf, Disk, FileErrorKind, Op as DiskOp};
 use treering_txn::{Batch, Durability, Engine, Error};
 

@@ -2,12 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
-use treering_pagefile::{MapEntry, PageId};
+use treering_pagefile::{MapEntry, PageId, yield_now};
 
 use super::{Published, Retired};
 use crate::pool::Pool;
 use crate::table::Place;
-use crate::writeback::yield_now;
 
 /// Pages that are dealt with before others get a turn.
 const AT_ONCE: u64 = 4096;

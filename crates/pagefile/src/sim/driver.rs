@@ -322,16 +322,3 @@ impl<T> Future for SimTask<T> {
         })
     }
 }
-
-/// Lets other tasks go first, once.
-pub async fn yield_now() {
-    let mut yielded = false;
-    std::future::poll_fn(|cx| {
-        if std::mem::replace(&mut yielded, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
-}

@@ -59,7 +59,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use crash::{Unsynced, UnsyncedState, UnsyncedWhat};
 pub use disk::{SimDisk, SimDiskOptions};
-pub use driver::{Patience, Scene, Sim, SimTask, Stalled, yield_now};
+pub use driver::{Patience, Scene, Sim, SimTask, Stalled};
 pub use faults::{FailMode, Failure, FaultPoint};
 pub use image::SimImage;
 pub use runtime::SimRuntime;

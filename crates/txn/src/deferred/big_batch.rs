@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures::channel::oneshot;
 use treering_blink::{Reference, Stored};
 use treering_bufpool::ValueRef;
-use treering_pagefile::{FileError, FileErrorKind, Room};
+use treering_pagefile::{FileError, FileErrorKind, Room, yield_now};
 
 use super::Deferred;
 use super::apply::{Applied, Chunk, Outcome as KeyOutcome};
@@ -72,9 +72,15 @@ impl Engine {
     /// Commits a batch; `None` if it holds and changes nothing.
     async fn commit_big_batch(&self, mut job: Job) -> Result<(Option<Held>, Outcome), Rejected> {
         // The trees stay from here on: who drops one waits for the turn.
-        let trees = job.order.iter().map(|&at| job.batch.op(at).tree);
-        trees.into_iter().try_for_each(|tree| self.check_tree(tree))?;
-        let deciding = deciding(&job);
+        let mut last = None;
+        for (number, &at) in job.order.iter().enumerate() {
+            pause(number).await;
+            let tree = job.batch.op(at).tree;
+            if last.replace(tree) != Some(tree) {
+                self.check_tree(tree)?;
+            }
+        }
+        let deciding = deciding(&job).await;
         self.write_values(&mut job).await?;
         // What is overwritten within the batch has no leaf that would refer to it.
         if !job.written.is_empty() {
@@ -128,7 +134,8 @@ impl Engine {
             let (a, b) = (batch.op(*a), batch.op(*b));
             a.tree == b.tree && a.key == b.key
         };
-        for run in job.order.chunk_by(same_key) {
+        for (number, run) in job.order.chunk_by(same_key).enumerate() {
+            pause(number).await;
             if !asks && !run.iter().any(|&at| batch.op(at).kind.has_condition()) {
                 continue;
             }
@@ -243,7 +250,7 @@ impl Engine {
 
 /// The operations that decide what their keys come to, by tree and key: the last on each key that
 /// changes it.
-fn deciding(job: &Job) -> Vec<u32> {
+async fn deciding(job: &Job) -> Vec<u32> {
     let batch = &job.batch;
     let same_key = |a: &usize, b: &usize| {
         let (a, b) = (batch.op(*a), batch.op(*b));
@@ -253,10 +260,23 @@ fn deciding(job: &Job) -> Vec<u32> {
         let kind = batch.op(**at).kind;
         kind.gives_value() || kind.takes_away()
     };
-    let runs = job.order.chunk_by(same_key);
-    runs.filter_map(|run| run.iter().rev().find(changes)).map(|&at| at as u32).collect()
+    let mut deciding = Vec::new();
+    for (number, run) in job.order.chunk_by(same_key).enumerate() {
+        pause(number).await;
+        deciding.extend(run.iter().rev().find(changes).map(|&at| at as u32));
+    }
+    deciding
 }
 
+/// In a long pass over operations, at operation `number`: the engine's thread has other tasks, too.
+pub(crate) async fn pause(number: usize) {
+    if number % OPERATIONS_AT_ONCE == OPERATIONS_AT_ONCE - 1 {
+        yield_now().await;
+    }
+}
+
+/// Operations that are looked at before others go first.
+const OPERATIONS_AT_ONCE: usize = 4096;
 /// For batches of more operations, nobody is told which keys were there before.
 const ASKED_MAX: usize = 4096;
 /// How often applying may fail, but for want of space.

@@ -4,6 +4,7 @@ use treering_blink::Reference;
 use treering_bufpool::{ValueRef, Written};
 use treering_pagefile::{FileError, FileErrorKind};
 
+use super::big_batch::pause;
 use crate::body::{Entry, decode_first, encode, encode_runs};
 use crate::catalog::CATALOG;
 use crate::engine::Engine;
@@ -12,30 +13,40 @@ use crate::job::Job;
 
 /// Bytes of a body that are written, or read, at once, beside one entry.
 const PIECE: usize = 1 << 20;
+/// Bytes of a body after which it is synced, so that no commit beside it has to wait for a sync of
+/// very much.
+const SYNC_BYTES: usize = 64 << 20;
 
 impl Engine {
     /// Writes the outcomes of the operations `deciding`. The caller syncs.
     pub(super) async fn write_body(&self, job: &Job, deciding: &[u32]) -> Result<Written, Error> {
         let mut piece = Vec::new();
         let mut len = 0;
-        for &at in deciding {
+        for (number, &at) in deciding.iter().enumerate() {
+            pause(number).await;
             piece.clear();
             encode_outcome(job, at as usize, &mut piece);
             len += piece.len() as u64;
         }
         let mut maker = self.pool().make_value(CATALOG.id, self.next_unique()?, len);
-        let mut left = len;
+        let (mut left, mut unsynced) = (len, 0);
         piece.clear();
         for (index, &at) in deciding.iter().enumerate() {
             encode_outcome(job, at as usize, &mut piece);
             if piece.len() < PIECE && index + 1 < deciding.len() {
                 continue;
             }
-            if let Err(error) = self.write_part(&mut maker, &piece, left).await {
+            let mut written = self.write_part(&mut maker, &piece, left).await;
+            left -= piece.len() as u64;
+            unsynced += piece.len();
+            if unsynced >= SYNC_BYTES && written.is_ok() {
+                written = self.sync_values().await.map_err(Error::from);
+                unsynced = 0;
+            }
+            if let Err(error) = written {
                 maker.abandon().await;
                 return Err(error);
             }
-            left -= piece.len() as u64;
             piece.clear();
         }
         Ok(maker.finish().await?)

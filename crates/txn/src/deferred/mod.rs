@@ -32,6 +32,7 @@ use treering_blink::REFERENCE_LEN;
 use treering_blink::Reference;
 use treering_pagefile::PageId;
 
+pub(crate) use big_batch::pause;
 pub(crate) use body_value::body_references;
 pub(crate) use drop_tree::Drops;
 

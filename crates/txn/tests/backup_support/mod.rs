@@ -6,7 +6,8 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use treering_pagefile::sim::{Sim, SimDisk, yield_now};
+use treering_pagefile::sim::{Sim, SimDisk};
+use treering_pagefile::yield_now;
 use treering_pagefile::{Disk, FileId, Lane, Request};
 use treering_txn::{BackupTarget, Engine, EngineOptions, Error};
 
