@@ -12,7 +12,8 @@
 //!   other keys do not notice anything.
 //!
 //! Before the record is in the log an overlay may *claim* its keys: writers wait already, readers
-//! look at the pages still. That is how the conditions of a big batch are checked.
+//! look at the pages still. That is how the conditions of a big batch are checked; so until then it
+//! also claims the keys that the batch only asks about.
 //!
 //! There is one overlay at a time; who wants the next waits for [`Overlays::turn`].
 
@@ -38,8 +39,9 @@ pub(crate) struct Overlay {
 }
 
 pub(crate) enum What {
-    /// The operations, by position in the batch, that decide one key each; by tree and key.
-    Batch { batch: Arc<Batch>, deciding: Vec<u32> },
+    /// Operations by position in the batch, one for a key, by tree and key: those that decide what
+    /// becomes of it; and one on each key that the batch only asks about.
+    Batch { batch: Arc<Batch>, deciding: Vec<u32>, asking: Vec<u32> },
     /// All keys of a tree from where it is applied up to here, exclusive, are gone.
     Gone { tree: u32, to: Option<Vec<u8>> },
 }
@@ -62,9 +64,19 @@ impl Overlay {
         self.visible.store(true, Ordering::SeqCst);
     }
 
-    /// Whether a key belongs to it and has not been applied.
+    /// Whether a key belongs to it and has not been applied; or the outcome depends on it and does not
+    /// hold yet.
     pub(crate) fn claims(&self, tree: u32, key: &[u8]) -> bool {
         self.find(&self.applied(), tree, key).is_some()
+            || !self.visible.load(Ordering::SeqCst) && self.asks(tree, key)
+    }
+
+    /// Whether it is a batch that asks about a key and leaves it as it is.
+    fn asks(&self, tree: u32, key: &[u8]) -> bool {
+        match &self.what {
+            What::Gone { .. } => false,
+            What::Batch { batch, asking, .. } => position(batch, asking, tree, key).is_some(),
+        }
     }
 
     /// What is pending now. `None` if it does not hold yet.
@@ -97,16 +109,21 @@ impl Overlay {
                 let inside = *of == tree && to.as_ref().is_none_or(|to| key < to.as_slice());
                 inside.then_some(None)
             }
-            What::Batch { batch, deciding } => {
-                let at = deciding.binary_search_by(|&at| {
-                    let op = batch.op(at as usize);
-                    (op.tree.id, op.key).cmp(&(tree, key))
-                });
-                let op = batch.op(deciding[at.ok()?] as usize);
+            What::Batch { batch, deciding, .. } => {
+                let op = batch.op(position(batch, deciding, tree, key)?);
                 Some(op.kind.gives_value().then_some(op.value))
             }
         }
     }
+}
+
+/// The operation on a key, of some that are in the order of keys.
+fn position(batch: &Batch, among: &[u32], tree: u32, key: &[u8]) -> Option<usize> {
+    let found = among.binary_search_by(|&at| {
+        let op = batch.op(at as usize);
+        (op.tree.id, op.key).cmp(&(tree, key))
+    });
+    Some(among[found.ok()?] as usize)
 }
 
 impl<'o> View<'o> {
@@ -123,7 +140,7 @@ impl<'o> View<'o> {
         high: Bound<&[u8]>,
     ) -> impl DoubleEndedIterator<Item = (&'o [u8], &'o [u8])> {
         let (batch, deciding): (Option<&'o Batch>, &'o [u32]) = match &self.overlay.what {
-            What::Batch { batch, deciding } => (Some(batch), deciding),
+            What::Batch { batch, deciding, .. } => (Some(batch), deciding),
             What::Gone { .. } => (None, &[]),
         };
         let op = move |at: u32| batch.map(|batch| batch.op(at as usize));
@@ -247,7 +264,8 @@ mod tests {
         batch.push(tree(1), OpKind::Delete, b"d", b"");
         batch.push(tree(1), OpKind::Put, b"e", b"3");
         batch.push(tree(2), OpKind::Put, b"a", b"2");
-        let what = What::Batch { batch: Arc::new(batch), deciding: vec![0, 1, 2, 3] };
+        let what =
+            What::Batch { batch: Arc::new(batch), deciding: vec![0, 1, 2, 3], asking: vec![] };
         Overlay::new(what, (0, b""))
     }
 

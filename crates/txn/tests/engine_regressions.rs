@@ -31,10 +31,10 @@ async fn put(engine: &Arc<Engine>, tree: TreeRef, number: usize) -> Result<(), E
 }
 
 /// A batch whose leaves and the pages above them did not fit the pool loaded pages for some keys,
-/// which pushed out those of the others, for ever. Now it is refused as soon as more leaves are found
-/// than can be changed at once; and one that is not refused needs one page a key at a time.
+/// which pushed out those of the others, for ever. Now it takes the way of big batches as soon as more
+/// leaves are found than can be changed at once; and one that does not needs one page a key at a time.
 #[test]
-fn a_batch_over_too_many_leaves_is_refused_instead_of_reading_for_ever() {
+fn a_batch_over_too_many_leaves_is_applied_piece_by_piece_instead_of_reading_for_ever() {
     let sim = machine(1);
     sim.run(async {
         let engine = open(&sim, options(16, 1)).await.unwrap();
@@ -46,13 +46,9 @@ fn a_batch_over_too_many_leaves_is_refused_instead_of_reading_for_ever() {
                 let key = format!("{:06}", number * 600 / count);
                 batch.push(tree, treering_txn::OpKind::Put, key.as_bytes(), b"changed");
             }
-            match engine.commit(batch, Durability::Durable).await {
-                Ok(_) => assert_eq!(count, 2),
-                Err(Error::BatchTooLarge { .. }) => assert!(count > 2),
-                Err(error) => panic!("{count} leaves: {error}"),
-            }
+            engine.commit(batch, Durability::Durable).await.unwrap();
             let ios = sim.disk().io_count() - before;
-            assert!(ios < 100, "{count} leaves: {ios} I/Os");
+            assert!(ios < 100 + 20 * count, "{count} leaves: {ios} I/Os");
         }
         assert_clean(&engine, "after").await;
         engine.close().await.unwrap();

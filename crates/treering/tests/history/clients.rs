@@ -108,7 +108,8 @@ impl Client {
                 self.write_alone().await;
             }
             let op = self.choose();
-            if self.rng.random_range(0..100) < 6 {
+            // With many more of them there are too many orders to search through.
+            if self.rng.random_range(0..100) < 3 {
                 self.begin_and_leave(op).await;
             } else {
                 self.run_one(op).await;

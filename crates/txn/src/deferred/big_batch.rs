@@ -80,7 +80,7 @@ impl Engine {
                 self.check_tree(tree)?;
             }
         }
-        let deciding = deciding(&job).await;
+        let (deciding, asking) = keys_of(&job).await;
         self.write_values(&mut job).await?;
         // What is overwritten within the batch has no leaf that would refer to it.
         if !job.written.is_empty() {
@@ -91,7 +91,8 @@ impl Engine {
         self.sync_values().await.map_err(Error::from)?;
 
         let batch = Arc::clone(&job.batch);
-        let what = What::Batch { batch, deciding: deciding.clone() };
+        let asks = !asking.is_empty();
+        let what = What::Batch { batch, deciding: deciding.clone(), asking };
         let overlay = Arc::new(Overlay::new(what, (0, b"")));
         self.overlays.set(Arc::clone(&overlay));
         self.attempts.ended().await;
@@ -117,6 +118,10 @@ impl Engine {
                 overlay: Some(&overlay),
             })
             .await?;
+        if asks {
+            // Those keys are anybody's again.
+            self.overlays.notify_moved();
+        }
         Ok((Some(Held { id, body: value, job, deciding, references, overlay }), outcome))
     }
 
@@ -249,8 +254,8 @@ impl Engine {
 }
 
 /// The operations that decide what their keys come to, by tree and key: the last on each key that
-/// changes it.
-async fn deciding(job: &Job) -> Vec<u32> {
+/// changes it. And one on each key that is only asked about.
+async fn keys_of(job: &Job) -> (Vec<u32>, Vec<u32>) {
     let batch = &job.batch;
     let same_key = |a: &usize, b: &usize| {
         let (a, b) = (batch.op(*a), batch.op(*b));
@@ -260,12 +265,15 @@ async fn deciding(job: &Job) -> Vec<u32> {
         let kind = batch.op(**at).kind;
         kind.gives_value() || kind.takes_away()
     };
-    let mut deciding = Vec::new();
+    let (mut deciding, mut asking) = (Vec::new(), Vec::new());
     for (number, run) in job.order.chunk_by(same_key).enumerate() {
         pause(number).await;
-        deciding.extend(run.iter().rev().find(changes).map(|&at| at as u32));
+        match run.iter().rev().find(changes) {
+            Some(&at) => deciding.push(at as u32),
+            None => asking.push(run[0] as u32),
+        }
     }
-    deciding
+    (deciding, asking)
 }
 
 /// In a long pass over operations, at operation `number`: the engine's thread has other tasks, too.
