@@ -1,13 +1,12 @@
 //! Page ids that are taken before there are pages: whoever builds pages in a row knows what each will
 //! link to before that one is built.
 //!
-//! Ids are taken in runs. Each is used once ([`Pool::try_new_page_as`]), or given back with
+//! Ids are taken in runs. Each is used once ([`crate::PageBatch::push`]), or given back with
 //! [`Pool::return_ids`] when nothing durable speaks of the run as a run any more: from then on
 //! an id may be anybody's.
 
-use treering_pagefile::{PageId, Room};
+use treering_pagefile::PageId;
 
-use crate::guard::{NewPage, Refusal};
 use crate::pool::Pool;
 use crate::table::Place;
 
@@ -22,15 +21,6 @@ impl Pool {
         if count > 0 {
             self.table.return_ids(first, count);
         }
-    }
-
-    /// As [`Pool::try_new_page`], under an id that was taken before and stays taken if the page is
-    /// dropped.
-    ///
-    /// # Errors
-    /// See [`Refusal`]; nothing is taken then.
-    pub fn try_new_page_as(&self, id: PageId) -> Result<NewPage<'_>, Refusal> {
-        self.try_new_page_with(Some(id), Room::Growing)
     }
 
     /// Of `count` ids from `first` on, those of pages that are neither free nor a value's.

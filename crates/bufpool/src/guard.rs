@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use treering_latch::{ReadGuard, WriteGuard};
 use treering_pagefile::{PageId, Room};
 
-use crate::frame::{COLD, REFERENCED};
+use crate::frame::REFERENCED;
 use crate::pool::{Pool, lock};
 use crate::table::Place;
 
@@ -41,8 +41,6 @@ pub struct NewPage<'p> {
     pool: &'p Pool,
     index: u32,
     page: PageId,
-    /// The id was taken before, and stays so.
-    taken_before: bool,
 }
 
 /// Why a page cannot be changed just now. All of them pass; none of them has taken anything.
@@ -179,16 +177,7 @@ impl Pool {
     /// # Errors
     /// See [`Refusal`]; nothing is taken then.
     pub fn try_new_page(&self) -> Result<NewPage<'_>, Refusal> {
-        self.try_new_page_with(None, Room::Growing)
-    }
-
-    /// A new page, under an id that was taken before if there is one.
-    pub(crate) fn try_new_page_with(
-        &self,
-        taken: Option<PageId>,
-        room: Room,
-    ) -> Result<NewPage<'_>, Refusal> {
-        if !self.file.try_reserve(1, room) {
+        if !self.file.try_reserve(1, Room::Growing) {
             return Err(Refusal::Space);
         }
         let claimed = self.claim_frame().or_else(|| {
@@ -201,8 +190,7 @@ impl Pool {
             self.clean_wanted.notify(1);
             return Err(Refusal::Frames);
         };
-        let page = taken.unwrap_or_else(|| self.table.take_id());
-        Ok(NewPage { pool: self, index, page, taken_before: taken.is_some() })
+        Ok(NewPage { pool: self, index, page: self.table.take_id() })
     }
 }
 
@@ -221,20 +209,10 @@ impl<'p> NewPage<'p> {
     /// Makes the page known under its id, as changed in `epoch`. It is reached only through the
     /// links that the caller, holding its neighbour's latch, makes.
     pub fn publish(self, epoch: u64) {
-        self.publish_with(epoch, REFERENCED);
-    }
-
-    /// As [`NewPage::publish`], for a page that nobody will look at soon: it is among the first to be
-    /// written, and to make room.
-    pub fn publish_cold(self, epoch: u64) {
-        self.publish_with(epoch, COLD);
-    }
-
-    fn publish_with(self, epoch: u64, warmth: u8) {
         let frame = &self.pool.frames[self.index as usize];
         frame.set_page(self.page);
         frame.set_extent(None);
-        frame.warmth.store(warmth, Ordering::Relaxed);
+        frame.warmth.store(REFERENCED, Ordering::Relaxed);
         frame.dirty_epoch.store(epoch, Ordering::Release);
         self.pool.count_dirty();
         // Before the word says so: whoever sees the page resident can pin it.
@@ -247,9 +225,7 @@ impl<'p> NewPage<'p> {
 
 impl Drop for NewPage<'_> {
     fn drop(&mut self) {
-        if !self.taken_before {
-            self.pool.table.return_id(self.page);
-        }
+        self.pool.table.return_id(self.page);
         self.pool.file.unreserve(1);
         lock(&self.pool.empty).push(self.index);
         self.pool.frame_freed();

@@ -19,6 +19,7 @@
 //! | from | to | by |
 //! |---|---|---|
 //! | free | resident | [`NewPage::publish`], which owns a claimed frame |
+//! | free | on disk | [`Pool::publish_pages`]: pages that were written without a frame |
 //! | on disk | loading | the load queue, which owns a claimed frame |
 //! | loading | resident, or on disk if the read failed | the read's completion |
 //! | resident | on disk | the clock, which has claimed a clean frame with no pins |
@@ -36,6 +37,7 @@
 //! reader saw of a frame's next life is thrown away.
 
 mod ahead;
+mod built;
 mod clock;
 mod doom;
 mod frame;
@@ -45,11 +47,14 @@ mod load;
 mod memory;
 mod overflow;
 mod pool;
+mod runs;
 mod table;
 mod writeback;
 
+pub use built::{PageBatch, WrittenPages};
 pub use doom::DoomedPage;
 pub use guard::{ExclusivePage, NewPage, OwnedPin, PinnedPage, Refusal, SharedPage};
 pub use load::Fetch;
-pub use overflow::{Copies, IdsKept, PageRun, ValueMaker, ValueRef, Written};
+pub use overflow::{Copies, IdsKept, ValueMaker, ValueRef, Written};
 pub use pool::{Pool, PoolOptions, PoolStats, Read};
+pub use runs::PageRun;

@@ -47,7 +47,7 @@ pub struct PoolStats {
     pub loads: u64,
     /// Page images sent to disk.
     pub writes: u64,
-    /// Those of them that are still on their way.
+    /// Those of them that are still on their way; a batch of built pages counts once.
     pub writes_in_flight: usize,
     /// Pages that made room for others.
     pub evictions: u64,
@@ -85,6 +85,8 @@ pub struct Pool {
     pub(crate) dirty: AtomicUsize,
     /// Write-backs in flight by the parity of their image's epoch: two epochs are open at most.
     pub(crate) writes_in_flight: [AtomicUsize; 2],
+    /// Batches of built pages that are being written, or are written and not published.
+    pub(crate) direct_writes: AtomicUsize,
     /// Values in overflow pages, as far as something is still to be done about them.
     pub(crate) values: Values,
     pub(crate) stopping: AtomicBool,
@@ -140,6 +142,7 @@ impl Pool {
             clean_wanted: Event::new(),
             dirty: AtomicUsize::new(0),
             writes_in_flight: [AtomicUsize::new(0), AtomicUsize::new(0)],
+            direct_writes: AtomicUsize::new(0),
             values: Values::default(),
             stopping: AtomicBool::new(false),
             load_count: AtomicU64::new(0),
@@ -320,7 +323,8 @@ impl Pool {
     }
 
     pub(crate) fn count_writes_in_flight(&self) -> usize {
-        self.writes_in_flight.iter().map(|count| count.load(Ordering::SeqCst)).sum()
+        let of_frames = self.writes_in_flight.iter().map(|count| count.load(Ordering::SeqCst));
+        of_frames.sum::<usize>() + self.direct_writes.load(Ordering::SeqCst)
     }
 
     pub(crate) fn arc(&self) -> Arc<Self> {

@@ -235,7 +235,9 @@ fn keys_that_come_and_go_before_the_commit_are_replayed_under_it() {
                 for kind in [OpKind::Put, OpKind::Delete] {
                     for number in 0..40u32 {
                         let mut batch = Batch::new();
-                        batch.push(tree, kind, &number.to_be_bytes(), &[7; 40]);
+                        // No key of the load: these may also come behind it.
+                        let key = format!("beside {number}");
+                        batch.push(tree, kind, key.as_bytes(), &[7; 40]);
                         engine.commit(batch, Durability::None).await.unwrap();
                     }
                     let_others_go().await;

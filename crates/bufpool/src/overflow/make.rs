@@ -6,16 +6,15 @@
 //! extent with a write in flight is nobody else's.
 
 use std::collections::VecDeque;
-use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
-use treering_pagefile::{AlignedBuf, FileError, IoBuf, Lane, Op, PageId, Room, seal, transfer};
+use treering_pagefile::{AlignedBuf, FileError, PageId, seal};
 
-use super::{HEADER_LEN, IO_BYTES, PageRun, ValueRef, payload, push_run, write_header};
+use super::{HEADER_LEN, IO_BYTES, ValueRef, payload, write_header};
 use crate::pool::Pool;
+use crate::runs::{PageRun, push_run};
 use crate::table::Place;
 
 /// Writes of one value on their way at once.
@@ -33,7 +32,7 @@ pub struct ValueMaker {
     /// Extents for the pages that come next.
     ahead: VecDeque<PageRun>,
     filling: Option<Filling>,
-    in_flight: FuturesUnordered<BoxFuture<'static, Result<(), (u64, io::Error)>>>,
+    in_flight: FuturesUnordered<BoxFuture<'static, Result<(), FileError>>>,
 }
 
 /// A value that is written, and not published yet. Dropping it gives everything back.
@@ -103,20 +102,15 @@ impl ValueMaker {
         let lot = (LOT_BYTES / page_size).max(1);
         let mut count = usize::try_from(wanted).map_or(lot, |wanted| wanted.min(lot));
         // A part is better than none: a large value may take the last page of a full disk.
-        while !pool.file.try_reserve(count, Room::Growing) {
+        let runs = loop {
+            if let Some(runs) = pool.try_take_runs(count) {
+                break runs;
+            }
             if count == 1 {
                 return false;
             }
             count = count.div_ceil(8);
-        }
-        let mut extents = Vec::with_capacity(count);
-        pool.file.take_extents(count, &mut extents);
-        let stamp = pool.file.next_stamps(count as u32);
-        let mut runs = Vec::new();
-        for (index, extent) in extents.into_iter().enumerate() {
-            let stamp = stamp.wrapping_add(index as u32);
-            push_run(&mut runs, PageRun { offset: extent.offset, count: 1, stamp }, page_size);
-        }
+        };
         self.ahead.extend(runs);
         true
     }
@@ -207,13 +201,8 @@ impl ValueMaker {
             id.0 += 1;
         }
         push_run(&mut pages.runs, run, page_size);
-        let (disk, file) = (Arc::clone(pages.pool.file.disk()), pages.pool.file.file());
-        pages.pool.write_count.fetch_add(count as u64, Ordering::Relaxed);
-        self.in_flight.push(Box::pin(async move {
-            let buf = IoBuf::Owned(buf);
-            let write = transfer(&*disk, Lane::Background, file, Op::Write, run.offset, buf);
-            write.await.1.map_err(|error| (run.offset, error))
-        }));
+        let write = Arc::clone(&pages.pool).write_run(run, buf);
+        self.in_flight.push(Box::pin(async move { write.await.map(drop) }));
     }
 
     /// Waits until no more than `most` writes are on their way.
@@ -226,19 +215,11 @@ impl ValueMaker {
                 None => break,
             }
         }
-        let Some((offset, source)) = failed else { return Ok(()) };
-        let pool = &self.pages.pool;
-        let name = pool.file.disk().describe(pool.file.file());
-        let doing = format!("writing overflow pages at byte {offset} of {name}");
-        Err(pool.health.poison(FileError::io(doing, source)))
+        failed.map_or(Ok(()), Err)
     }
 
     fn give_back_ahead(&mut self) {
-        let pool = &self.pages.pool;
-        let runs = self.ahead.drain(..);
-        for (extent, _) in runs.flat_map(|run| run.pages(pool.page_size())) {
-            pool.file.discard_extent(extent);
-        }
+        self.pages.pool.discard_runs(self.ahead.drain(..));
     }
 
     fn take_pages(&mut self) -> Pages {
@@ -252,9 +233,7 @@ impl Drop for ValueMaker {
     fn drop(&mut self) {
         self.give_back_ahead();
         if let Some(Filling { run, .. }) = self.filling.take() {
-            for (extent, _) in run.pages(self.pages.pool.page_size()) {
-                self.pages.pool.file.discard_extent(extent);
-            }
+            self.pages.pool.discard_runs(std::iter::once(run));
         }
         if !self.in_flight.is_empty() {
             // The task was dropped half-way, with its runtime: these extents are still written to,

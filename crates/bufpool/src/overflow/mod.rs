@@ -54,6 +54,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use treering_pagefile::{Extent, PAGE_HEADER_LEN, PageId};
 
 use crate::pool::{Pool, lock};
+use crate::runs::PageRun;
 use crate::table::Place;
 
 pub use make::{ValueMaker, Written};
@@ -109,42 +110,6 @@ const MOST: u64 = 1 << 48;
 /// Bytes of a value that one page holds.
 fn payload(page_size: usize) -> usize {
     page_size - HEADER_LEN
-}
-
-/// Pages one behind the other, in the file as in the value, with write stamps that count up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PageRun {
-    /// Where the first is, in bytes from the start of the file.
-    pub offset: u64,
-    /// How many there are.
-    pub count: u32,
-    /// The stamp of the first.
-    pub stamp: u32,
-}
-
-impl PageRun {
-    /// The extent and the stamp of each page.
-    fn pages(self, page_size: usize) -> impl Iterator<Item = (Extent, u32)> {
-        (0..self.count).map(move |index| {
-            let offset = self.offset + u64::from(index) * page_size as u64;
-            (Extent { offset, len: page_size as u32 }, self.stamp.wrapping_add(index))
-        })
-    }
-}
-
-/// Adds a run behind others, as part of the last one if it goes on there.
-fn push_run(runs: &mut Vec<PageRun>, run: PageRun, page_size: usize) {
-    if let Some(last) = runs.last_mut() {
-        let end = last.offset + u64::from(last.count) * page_size as u64;
-        if end == run.offset
-            && last.stamp.wrapping_add(last.count) == run.stamp
-            && let Some(count) = last.count.checked_add(run.count)
-        {
-            last.count = count;
-            return;
-        }
-    }
-    runs.push(run);
 }
 
 /// The values about which something is still to be done.

@@ -10,8 +10,9 @@ use treering_pagefile::{
     AlignedBuf, FileError, FileErrorKind, IoBuf, Lane, Op, PageId, transfer, verify,
 };
 
-use super::{HEADER_LEN, IO_BYTES, PageRun, ValueRef, has_header, payload};
+use super::{HEADER_LEN, IO_BYTES, ValueRef, has_header, payload};
 use crate::pool::Pool;
+use crate::runs::PageRun;
 
 /// Reads of one value on their way at once.
 const IN_FLIGHT: usize = 8;

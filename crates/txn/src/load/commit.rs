@@ -1,7 +1,7 @@
-//! The two steps of a load that others can see: a page comes to be, and the tree gets its contents.
+//! The last step of a load, in which the tree gets its contents; and the end of a page that no tree got.
 
 use treering_blink::{Blocked, Edit, Image, TreeRef, Way};
-use treering_bufpool::{Refusal, Written};
+use treering_bufpool::Refusal;
 use treering_pagefile::PageId;
 
 use super::entry::load_key;
@@ -14,43 +14,6 @@ use crate::error::Error;
 use crate::records::Waiting;
 
 impl Engine {
-    /// Makes a page known that nobody can reach, together with the large values that it refers to.
-    pub(super) async fn publish_built(
-        &self,
-        id: PageId,
-        image: &Image,
-        values: &mut Vec<Written>,
-    ) -> Result<(), Error> {
-        let mut waiting = Waiting::new(self);
-        loop {
-            waiting.listen();
-            match self.try_publish_built(id, image, values) {
-                Ok(()) => return Ok(()),
-                Err(Attempt::Failed(error)) => return Err(error),
-                Err(lacking) => waiting.wait(lacking).await?,
-            }
-        }
-    }
-
-    fn try_publish_built(
-        &self,
-        id: PageId,
-        image: &Image,
-        values: &mut Vec<Written>,
-    ) -> Result<(), Attempt> {
-        let _entered = self.enter().map_err(Attempt::Failed)?;
-        let page = self.pool().try_new_page_as(id).map_err(Attempt::Refused)?;
-        image.write_to(page.words());
-        let epoch = self.log.epoch();
-        let Some(entered) = self.log.try_enter(epoch) else { return Err(Attempt::Moved) };
-        for value in values.drain(..) {
-            self.pool().publish_value(value, epoch);
-        }
-        page.publish_cold(epoch);
-        drop(entered);
-        Ok(())
-    }
-
     /// Gives a tree the contents of page `top`, and takes the load's entry out of the catalog.
     /// Returns the sequence; `None` if the tree is not empty, and nothing has changed then.
     pub(super) async fn commit_load(

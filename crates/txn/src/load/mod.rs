@@ -1,16 +1,19 @@
 //! Bulk load: sorted input becomes full pages, from the bottom up, and a tree all at once.
 //!
 //! The contents of a load into an empty tree are not logged. Its pages are built in private memory and
-//! made known to the pool under ids that were taken before, so that each can link to its right
-//! sibling although that one is not built yet; the cleaner writes them as it writes any dirty page,
-//! out of place and many in a row. No other page leads to them until the last step.
+//! written under ids that were taken before, so that each can link to its right sibling although that
+//! one is not built yet. They go to disk in batches, out of place, many in a row and past the frames of
+//! the pool (`outgoing`), and are known to it as pages on disk when they are written. No other page leads
+//! to them until the last step.
 //!
 //! 1. *Blocks*: ids are taken in blocks, each four times as long as the one before. Before the first page of a
 //!    block is published, the catalog gets to know the block (`LoadEntry`): changed
 //!    without a record, like the structure of a tree, in an epoch that is not after that page's. So
 //!    every checkpoint that has pages of a load also has the entry that names their ids.
 //! 2. *Pages*: leaves, and above them level by level, each page filled as far as it goes. Large
-//!    values go to overflow pages and are published in the step that publishes their leaf.
+//!    values go to overflow pages and are published in the step that publishes their leaf. A batch
+//!    is written before it is published, so the checkpoint of that epoch, which syncs the file
+//!    before it names any page, has the pages whole.
 //! 3. *Checkpoint*: all of it is durable then, and reachable by nobody.
 //! 4. *Commit*, one step: the tree's root, which still has to be an empty leaf, takes over the contents of
 //!    the top page ([`treering_blink::Graft`]); the entry leaves the catalog; the log gets a record
@@ -31,6 +34,7 @@ mod commit;
 mod entry;
 mod free;
 mod level;
+mod outgoing;
 mod read_back;
 mod replay;
 mod unfinished;
@@ -47,6 +51,7 @@ use unfinished::Unfinished;
 pub use batches::Batches;
 pub(crate) use entry::{LoadEntry, Loads, parse_load_key};
 use level::Level;
+use outgoing::{Gathered, Sent};
 pub use read_back::{LoadedLeaf, ReadBack};
 
 use crate::engine::Engine;
@@ -67,9 +72,13 @@ pub struct Load {
     last: Option<Vec<u8>>,
     /// The values of entries that are in no page yet, in their order.
     values: VecDeque<Written>,
+    gathered: Gathered,
     first_leaf: Option<PageId>,
     state: State,
 }
+
+/// Why a load's [`Unfinished`] is expected.
+const UNTIL_COMMIT: &str = "it is there until the commit";
 
 /// How far a load is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,11 +113,17 @@ impl Engine {
         Ok(Load {
             engine: Arc::clone(self),
             tree,
-            unfinished: Some(Unfinished { engine: Arc::clone(self), id, entry }),
+            unfinished: Some(Unfinished {
+                engine: Arc::clone(self),
+                id,
+                entry,
+                sent: Sent::default(),
+            }),
             used: 0,
             levels: Vec::new(),
             last: None,
             values: VecDeque::new(),
+            gathered: Gathered::new(self.pool()),
             first_leaf: None,
             state: State::Building,
         })
@@ -193,22 +208,26 @@ impl Load {
         if self.state != State::Building {
             return Ok(());
         }
-        let mut level = 0;
+        let (mut level, mut top) = (0, None);
         while level < self.levels.len() {
             let mut pages = self.levels[level].take_rest().into_iter().peekable();
             while let Some((image, low)) = pages.next() {
                 let id = self.publish(level, image, &low, pages.peek().is_none()).await?;
                 if pages.peek().is_none() && self.levels[level].pages == 1 {
-                    self.state = State::Built { top: id };
+                    top = Some(id);
                     self.levels.truncate(level + 1);
                 }
             }
             level += 1;
         }
+        self.flush().await?;
+        if let Some(top) = top {
+            self.state = State::Built { top };
+        }
         Ok(())
     }
 
-    /// Publishes a page, the next of its level; whether it is the last, it says. Returns its id.
+    /// Sends off a page, the next of its level; whether it is the last, it says. Returns its id.
     async fn publish(
         &mut self,
         level: usize,
@@ -226,13 +245,15 @@ impl Load {
             true => 0,
             false => level::references(&image).len(),
         };
-        let mut values: Vec<Written> = self.values.drain(..count).collect();
         let page_size = self.engine.pool().page_size();
-        let ids = values.iter().map(Written::value);
+        let ids = self.values.iter().take(count).map(Written::value);
         let ids = ids.map(|value| (value.first, value.pages(page_size)));
-        let load = self.unfinished().id;
+        let load = self.unfinished.as_ref().expect(UNTIL_COMMIT).id;
         self.engine.loads.note_values(load, ids);
-        self.engine.publish_built(id, &image, &mut values).await?;
+        self.gathered.add(id, &image, self.values.drain(..count));
+        if self.gathered.is_full() {
+            self.send().await?;
+        }
         let built = &mut self.levels[level];
         built.next = right;
         built.pages += 1;
@@ -246,7 +267,7 @@ impl Load {
     /// An id that is in a block which the catalog knows.
     async fn take_id(&mut self) -> Result<PageId, Error> {
         let used = self.used;
-        let Unfinished { engine, id, entry } = self.unfinished();
+        let Unfinished { engine, id, entry, .. } = self.unfinished();
         let block = match entry.last_block() {
             Some((first, count)) if used < count => first,
             _ => {
@@ -262,7 +283,7 @@ impl Load {
     }
 
     fn unfinished(&mut self) -> &mut Unfinished {
-        self.unfinished.as_mut().expect("it is there until the commit")
+        self.unfinished.as_mut().expect(UNTIL_COMMIT)
     }
 
     /// Pages that have been built.

@@ -10,6 +10,7 @@ use treering_blink::TreeRef;
 use treering_pagefile::PageId;
 
 use super::entry::LoadEntry;
+use super::outgoing::Sent;
 use crate::engine::Engine;
 use crate::error::Error;
 
@@ -18,6 +19,8 @@ pub(super) struct Unfinished {
     pub(super) engine: Arc<Engine>,
     pub(super) id: u64,
     pub(super) entry: LoadEntry,
+    /// What is on its way to disk; nothing when the commit begins.
+    pub(super) sent: Sent,
 }
 
 /// What a commit came to: a sequence, or nothing but what there was before.
@@ -50,7 +53,11 @@ impl Drop for Unfinished {
         if !self.entry.is_empty() && self.engine.check().is_ok() {
             let engine = Arc::clone(&self.engine);
             let (id, entry) = (self.id, self.entry.clone());
-            self.engine.spawn(async move { engine.give_back(id, entry).await });
+            let sent = std::mem::take(&mut self.sent);
+            self.engine.spawn(async move {
+                sent.landed().await;
+                engine.give_back(id, entry).await;
+            });
         }
     }
 }
