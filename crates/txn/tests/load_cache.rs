@@ -5,6 +5,8 @@
 
 mod engine_support;
 
+use std::sync::Arc;
+
 use engine_support::{assert_clean, machine, open, options};
 use treering_txn::{Batch, Durability, Finished, OpKind};
 
@@ -37,11 +39,11 @@ fn a_load_of_many_times_the_cache_evicts_nothing() {
         assert!(matches!(load.finish().await.unwrap(), Finished::Committed { .. }));
         let loads = engine.stats().pool.loads;
         for number in 0..100u32 {
-            assert!(engine.get(other, &number.to_be_bytes()).await.unwrap().is_some());
+            assert!(Arc::clone(&engine).get(other, &number.to_be_bytes()).await.unwrap().is_some());
         }
         assert_eq!(engine.stats().pool.loads, loads, "the other tree is in memory still");
         for number in (0..5000u32).step_by(17) {
-            let value = engine.get(tree, &number.to_be_bytes()).await.unwrap();
+            let value = Arc::clone(&engine).get(tree, &number.to_be_bytes()).await.unwrap();
             assert_eq!(value, Some(vec![9; 40]));
         }
         assert_clean(&engine, "loaded").await;

@@ -6,9 +6,8 @@
 //! the pool (`outgoing`), and are known to it as pages on disk when they are written. No other page leads
 //! to them until the last step.
 //!
-//! 1. *Blocks*: ids are taken in blocks, each four times as long as the one before. Before the first page of a
-//!    block is published, the catalog gets to know the block (`LoadEntry`): changed
-//!    without a record, like the structure of a tree, in an epoch that is not after that page's. So
+//! 1. *Blocks*: ids are taken in blocks, each four times as long as the one before. Before the first
+//!    page of a block is published, the catalog gets to know the block (`LoadEntry`): changed without a record, like the structure of a tree, in an epoch that is not after that page's. So
 //!    every checkpoint that has pages of a load also has the entry that names their ids.
 //! 2. *Pages*: leaves, and above them level by level, each page filled as far as it goes. Large
 //!    values go to overflow pages and are published in the step that publishes their leaf. A batch
@@ -26,8 +25,9 @@
 //! until the entry is gone, since a recovery would free whatever has them. A recovery looks for
 //! the pages before it replays anything, as the replay may use ids of a block that had no page yet.
 //!
-//! Between two steps nothing is held that anybody waits for (I1): no pin, no latch, no frame. So it does
-//! not matter who drives a [`Load`], nor for how long it stands still.
+//! Between two steps nothing is held that anybody waits for (I1): no pin, no latch, no frame, and space
+//! only for pages whose write has begun, which an engine task brings to an end. So it does not matter who
+//! drives a [`Load`], nor for how long it stands still.
 
 mod batches;
 mod commit;
