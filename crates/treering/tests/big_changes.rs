@@ -125,6 +125,36 @@ fn a_range_is_gone_at_once_and_its_space_comes_back() {
     });
 }
 
+/// Bounds longer than any key did not fit into the catalog, and the engine's task ended over them.
+#[test]
+fn a_range_is_deleted_whatever_the_length_of_its_bounds() {
+    on_tokio(2, "a range with long bounds", async {
+        let home = Home::new();
+        let (mut db, mut tree) = open(&home).await;
+        let longest = PAGE / 4;
+        let keys = [vec![b'a'], vec![b'k'; longest], vec![b'l'; longest], vec![b'z'; longest]];
+        for len in [longest, longest + 1, longest + 2, PAGE, 100_000] {
+            let bounds = [b'j', b'k', b'l', b'z'].map(|byte| vec![byte; len]);
+            for from in &bounds {
+                for to in &bounds {
+                    let mut expected: BTreeMap<_, _> =
+                        keys.iter().map(|key| (key.clone(), b"value".to_vec())).collect();
+                    for key in &keys {
+                        tree.put(key, b"value").durability(Durability::None).await.unwrap();
+                    }
+                    tree.delete_range(from..to).await.unwrap();
+                    expected.retain(|key, _| !(from..to).contains(&key));
+                    assert!(all(&tree).await.into_iter().eq(expected), "{len} {from:?} {to:?}");
+                }
+            }
+            assert_sound(&db).await;
+            drop((tree, db));
+            (db, tree) = open(&home).await;
+        }
+        db.close().await.unwrap();
+    });
+}
+
 #[test]
 fn a_dropped_tree_is_gone_its_space_comes_back_and_its_name_is_free() {
     block_on(async {

@@ -32,6 +32,8 @@ impl Engine {
         durability: Durability,
     ) -> Result<(), Error> {
         self.check_writable()?;
+        let longest = self.limits.max_key + 1;
+        let (from, to) = (shortened(from, longest), to.map(|to| shortened(to, longest)));
         if to.as_ref().is_some_and(|to| *to <= from) {
             return Ok(());
         }
@@ -190,4 +192,14 @@ impl Engine {
             }
         }
     }
+}
+
+/// A bound that is not longer than it takes, so that it has a place in the catalog. Keys are shorter
+/// than `longest` bytes: behind one of them is nothing before it goes on with a zero byte.
+fn shortened(mut bound: Vec<u8>, longest: usize) -> Vec<u8> {
+    if bound.len() > longest {
+        bound.truncate(longest - 1);
+        bound.push(0);
+    }
+    bound
 }
