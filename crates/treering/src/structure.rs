@@ -13,6 +13,8 @@ use crate::error::Error;
 #[derive(Debug)]
 pub struct Structure {
     pages: treering_txn::Structure,
+    /// The engine does not end before.
+    _db: Database,
 }
 
 impl Structure {
@@ -37,6 +39,6 @@ impl Database {
         let engine = &self.shared.engine;
         engine.check()?;
         let Some(tree) = engine.find_tree(name.as_ref().as_bytes()) else { return Ok(None) };
-        Ok(Some(Structure { pages: engine.structure(tree)? }))
+        Ok(Some(Structure { pages: engine.structure(tree)?, _db: self.clone() }))
     }
 }
