@@ -138,7 +138,8 @@ impl Options {
         self
     }
 
-    /// Bytes of one of the log's buffers, 2 MiB by default: the most that one batch may take.
+    /// Bytes of one of the log's buffers, 2 MiB by default. A batch that takes more is written to the
+    /// page file first.
     pub fn log_buffer(mut self, bytes: usize) -> Self {
         self.log_buffer = bytes;
         self

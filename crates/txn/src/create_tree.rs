@@ -60,7 +60,10 @@ impl Engine {
     /// Gives a tree another name. Returns the sequence after which it has it. One caller at a time.
     pub(crate) async fn rename_tree_now(&self, old: &[u8], new: &[u8]) -> Result<u64, Error> {
         let shown = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
-        let info = self.catalog.find(old).ok_or_else(|| Error::NoSuchTree { tree: shown(old) })?;
+        let info = self
+            .catalog
+            .find(old)
+            .ok_or_else(|| Error::NoSuchTree { tree: format!("{:?}", shown(old)) })?;
         if old == new {
             return Ok(self.log.last_sequence());
         }

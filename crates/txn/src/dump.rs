@@ -156,7 +156,7 @@ impl Engine {
     ) -> Result<(), Error> {
         // A tree that is dropped keeps its pages as long as none are merged, so this is asked once.
         if tree.id != CATALOG.id && self.tree_info(tree).is_none() {
-            return Err(Error::NoSuchTree { tree: format!("number {}", tree.id) });
+            return Err(Error::dropped(tree.id));
         }
         let mut seen = HashSet::new();
         let mut first = Some(tree.root);

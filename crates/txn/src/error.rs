@@ -99,9 +99,9 @@ pub enum Error {
         what: String,
     },
     /// There is no tree of that name.
-    #[error("there is no tree {tree:?}")]
+    #[error("there is no tree {tree}")]
     NoSuchTree {
-        /// The name.
+        /// The name, in quotes, or, of one that was dropped, its number.
         tree: String,
     },
     /// There is a tree of that name already.
@@ -163,6 +163,11 @@ impl Error {
             _ => None,
         }
     }
+
+    /// Of a handle whose tree is gone. The name may be another tree's by now.
+    pub(crate) fn dropped(tree: u32) -> Self {
+        Error::NoSuchTree { tree: format!("number {tree} any more: it has been dropped") }
+    }
 }
 
 impl From<FileError> for Error {
@@ -175,7 +180,7 @@ impl From<TreeError> for Error {
     fn from(error: TreeError) -> Self {
         match error {
             TreeError::File(error) => Error::File(error),
-            TreeError::Gone { tree } => Error::NoSuchTree { tree: format!("number {tree}") },
+            TreeError::Gone { tree } => Error::dropped(tree),
             lost => Error::Tree(lost),
         }
     }

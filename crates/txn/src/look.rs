@@ -17,7 +17,7 @@ impl Engine {
     #[inline]
     pub(crate) fn check_tree(&self, tree: TreeRef) -> Result<(), Error> {
         if self.catalog.is_gone(tree.id) {
-            return Err(Error::NoSuchTree { tree: format!("number {}", tree.id) });
+            return Err(Error::dropped(tree.id));
         }
         Ok(())
     }

@@ -64,7 +64,7 @@ impl Engine {
         // No other deferred change is about this tree then, and nobody makes one of its name.
         let _turn = self.overlays.turn.lock().await;
         let _one_at_a_time = self.records.catalog.enter_async().await;
-        let shown = || String::from_utf8_lossy(name).into_owned();
+        let shown = || format!("{:?}", String::from_utf8_lossy(name));
         let info = self.catalog.find(name).ok_or_else(|| Error::NoSuchTree { tree: shown() })?;
         let tree = info.tree;
         let id = self.next_unique()?;
