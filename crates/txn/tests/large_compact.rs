@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use engine_support::{Model, Op, Rng, assert_clean, assert_same, batch, contents, large_value};
 use engine_support::{machine, open, options, patient, seeds};
-use futures::future::join3;
+use futures::future::{join, join_all, join3};
 use treering_pagefile::sim::{Sim, Stalled};
 use treering_txn::{Durability, Engine, OpKind};
 
@@ -85,6 +85,38 @@ fn the_file_gets_shorter_under_large_values_that_are_read_and_written() {
             engine.close().await.unwrap();
         });
         lived.unwrap_or_else(|stalled| panic!("{context}, reopened: {stalled}"));
+    }
+}
+
+/// The pages of a value have their places before they have their bytes.
+#[test]
+fn values_on_their_way_to_the_disk_are_no_damage_to_compacting() {
+    for seed in seeds(1_000_000, 8) {
+        let context = format!("seed {seed}");
+        let sim = machine(seed);
+        let lived = sim.run(async {
+            let engine = open(&sim, options(48, seed)).await.unwrap();
+            grow_and_thin(&engine, seed).await;
+            let tree = engine.find_tree(b"t").unwrap();
+            let writes = join_all((0..6_u64).map(|writer| {
+                let (engine, mut rng) = (&engine, Rng::new(seed * 6 + writer));
+                async move {
+                    for _ in 0..30 {
+                        let (key, value) = (format!("w{writer}"), large_value(&mut rng));
+                        let put = batch(&[tree], &[Op::put(0, key.as_bytes(), &value)]);
+                        engine.commit(put, Durability::None).await.unwrap();
+                    }
+                }
+            }));
+            let compactings = async {
+                for _ in 0..6 {
+                    engine.compact().await.unwrap_or_else(|error| panic!("{context}: {error}"));
+                }
+            };
+            join(writes, compactings).await;
+            assert_clean(&engine, &context).await;
+        });
+        lived.unwrap_or_else(|stalled| panic!("{context}: {stalled}"));
     }
 }
 

@@ -102,13 +102,19 @@ impl Pool {
         Ok(Some(Copied { page, before, after: (extent, stamp) }))
     }
 
-    /// A page of a value and where it was read; `None` if it is none any more.
+    /// A page of a value and where it was read; `None` if it is none any more, or its value is being
+    /// made.
     async fn read_overflow_page(
         self: &Arc<Self>,
         page: PageId,
     ) -> Result<Option<(AlignedBuf, (Extent, u32))>, FileError> {
         loop {
             let Some(piece) = self.piece(page, 1) else { return Ok(None) };
+            // It may have its place already, and its bytes not yet. Asked in this order: who is not
+            // being made now was there as a whole when its place was looked up, or has lost it.
+            if self.values.lock().is_making(page) {
+                return Ok(None);
+            }
             let (piece, read) = Arc::clone(self).read_piece(piece).await;
             match self.check_piece(&piece, read) {
                 Ok(buf) => {
@@ -165,6 +171,11 @@ impl Busy {
 }
 
 impl State {
+    fn is_making(&self, page: PageId) -> bool {
+        let before = self.making.range(..=page.0).next_back();
+        before.is_some_and(|(first, count)| page.0 < first + count)
+    }
+
     fn busy(&self) -> Busy {
         let making = self.making.iter().map(|(first, count)| (PageId(*first), *count));
         let retired = self.retired.iter().map(|value| (value.first, value.count));
