@@ -115,6 +115,11 @@ impl<'e> Verifier<'e> {
         self.check_reached(&existing, &unattached);
         self.check_space();
         self.check_log().await?;
+        if !self.report.problems.is_empty() {
+            // Deferred changes and loads that the closing stops leave to the next opening what is
+            // theirs, and what kept them from going on beside this ends with them.
+            self.engine.check()?;
+        }
         Ok(self.report)
     }
 

@@ -7,14 +7,15 @@ mod engine_support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use engine_support::{
-    MAX_KEY, Op, Rng, assert_clean, batch, contents, large_value, machine, open, options,
+    MAX_KEY, Op, Rng, assert_clean, batch, contents, large_value, machine, open, options, patient,
 };
-use futures::future::join_all;
+use futures::future::{join, join_all};
 use treering_blink::TreeRef;
-use treering_pagefile::Op as DiskOp;
-use treering_pagefile::sim::{FailMode, Failure};
+use treering_pagefile::sim::{FailMode, Failure, Sim};
+use treering_pagefile::{FileErrorKind, Op as DiskOp};
 use treering_txn::{Durability, Engine, Error, OpKind};
 
 const EIO: i32 = 5;
@@ -261,4 +262,42 @@ fn t17_a_big_batch_for_a_tree_that_is_gone_is_told_so() {
         engine.close().await.unwrap();
     })
     .unwrap();
+}
+
+/// The closing stopped the applying, and with it ended what kept a check from starting: the body was
+/// in no leaf then.
+#[test]
+fn a_check_beside_the_closing_takes_what_is_left_to_do_for_no_fault() {
+    let mut checked = 0;
+    for delay in 0..60 {
+        let sim = machine(delay);
+        let lived = sim.run(async {
+            let engine = open(&sim, options(16, delay)).await.unwrap();
+            let tree = engine.tree(b"t").await.unwrap();
+            engine.commit(batch(&[tree], &puts(3_000, b"x")), Durability::None).await.unwrap();
+            let closed = async {
+                sim.runtime().sleep(Duration::from_micros(delay * 200)).await;
+                engine.close().await.unwrap();
+            };
+            let (report, ()) = join(engine.verify(), closed).await;
+            match report {
+                Ok(report) => {
+                    assert_eq!(report.problems, Vec::<String>::new(), "delay {delay}");
+                    1
+                }
+                Err(Error::Closed) => 0,
+                Err(error) if error.file_kind() == Some(FileErrorKind::Closed) => 0,
+                Err(error) => panic!("{error}"),
+            }
+        });
+        checked += lived.unwrap();
+        let image = sim.disk().image_durable_only();
+        let sim = patient(Sim::from_image(&image, delay));
+        let again = sim.run(async {
+            let engine = open(&sim, options(16, delay)).await.unwrap();
+            assert_clean(&engine, "reopened").await;
+        });
+        again.unwrap();
+    }
+    assert!(checked < 60, "some are to be overtaken by the closing");
 }
