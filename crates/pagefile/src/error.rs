@@ -79,7 +79,7 @@ impl Health {
             FileError {
                 kind: FileErrorKind::Poisoned,
                 message: format!(
-                    "the database stopped after a failed write ({error}); reopen it: everything \
+                    "the database stopped after a failure ({error}); reopen it: everything \
                      acknowledged as durable will be there"
                 ),
                 source: error.source,

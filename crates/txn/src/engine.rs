@@ -2,10 +2,12 @@
 
 use std::any::Any;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use event_listener::Event;
+use futures::FutureExt;
 use futures::channel::oneshot;
 use treering_blink::{Forest, max_key_len, max_record_len};
 use treering_bufpool::{Pool, PoolStats};
@@ -246,6 +248,8 @@ impl Engine {
         engine
     }
 
+    /// Has the runtime run a task of the engine's. One that panics poisons the engine: nobody is to wait
+    /// for ever for what it had in hand.
     pub(crate) fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
         /// Counts the task off even when the runtime drops it unfinished.
         struct Running(Arc<Engine>);
@@ -258,8 +262,12 @@ impl Engine {
         self.tasks.fetch_add(1, Ordering::AcqRel);
         let running = Running(Arc::clone(self));
         self.runtime.spawn(Box::pin(async move {
-            let _running = running;
-            task.await;
+            let running = running;
+            if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await {
+                let message = "a task of the engine panicked, which is a mistake in the engine";
+                running.0.health.poison(FileError::new(FileErrorKind::Io, message));
+                resume_unwind(panic);
+            }
         }));
     }
 
