@@ -34,7 +34,7 @@ pub(super) struct Sorter {
 
 /// What was put aside, in the order of its age.
 enum Stored {
-    Built(Load),
+    Built(Box<Load>),
     Run(Run),
 }
 
@@ -147,7 +147,7 @@ impl Sorter {
         if let Some(building) = self.building.take() {
             let (mut load, _) = building.end().await?;
             load.build().await?;
-            self.runs.push(Stored::Built(load));
+            self.runs.push(Stored::Built(Box::new(load)));
         }
         Ok(())
     }
@@ -248,7 +248,7 @@ impl Sorter {
 
 fn sources(stored: Vec<Stored>) -> Result<Vec<Source>, Error> {
     let source = |stored| match stored {
-        Stored::Built(load) => Ok(Source::built(load)),
+        Stored::Built(load) => Ok(Source::built(*load)),
         Stored::Run(run) => Ok(Source::File(run.read()?)),
     };
     stored.into_iter().map(source).collect()
