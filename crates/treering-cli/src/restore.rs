@@ -2,7 +2,8 @@
 //!
 //! A thread of its own reads the lines and cuts them into batches, since reading may block for
 //! ever. Batches are committed one after the other, so that duplicates stay in their order, and wait
-//! for nothing; a checkpoint at the end makes all of it durable at once.
+//! for nothing; a checkpoint at the end makes all of it durable at once. If the dump is not whole, the
+//! trees that were made are dropped again.
 
 use std::io::{self, BufRead, BufReader};
 
@@ -15,8 +16,8 @@ use crate::error::{Failure, Verdict};
 use crate::open::{Missing, open};
 use crate::output::{counter, grouped, say};
 
-/// Pairs and bytes of a batch, at most (but for a pair that has more). Small, since one batch's
-/// pages have to fit into the smallest cache.
+/// Pairs and bytes of a batch, at most (but for a pair that has more). Small, so that it is applied in
+/// one step in the smallest cache, too.
 const BATCH_PAIRS: usize = 64;
 const BATCH_BYTES: usize = 64 << 10;
 /// Parts that were read and not committed yet.
@@ -52,7 +53,14 @@ pub(crate) async fn run(engine: &EngineArgs, args: DatabaseArgs) -> Result<Verdi
         engine.page_size.get_or_insert(size as u64);
     }
     let database = open(&engine, &args.database, Missing::Make).await?;
-    let restored = restore(&database, &mut parts).await;
+    let mut made = Vec::new();
+    let restored = restore(&database, &mut parts, &mut made).await;
+    if restored.is_err() {
+        // So that it can be tried again. What cannot be dropped now stays, and is named then.
+        for name in made {
+            let _ = database.drop_tree(name).await;
+        }
+    }
     let closed = database.close().await;
     let (trees, pairs) = restored?;
     closed?;
@@ -69,6 +77,7 @@ enum Target {
 async fn restore(
     database: &Database,
     parts: &mut mpsc::Receiver<Result<Part, Failure>>,
+    made: &mut Vec<String>,
 ) -> Result<(u64, u64), Failure> {
     let bar = counter("restoring");
     let (mut target, mut trees, mut count) = (None, 0, 0);
@@ -83,6 +92,7 @@ async fn restore(
                     )));
                 }
                 trees += 1;
+                made.push(name.clone());
                 target = Some(match options.duplicates {
                     true => Target::Multi(database.multi_tree_with(name, options).await?),
                     false => Target::Unique(database.tree_with(name, options).await?),

@@ -15,7 +15,7 @@ pub(crate) async fn run(engine: &EngineArgs, args: DatabaseArgs) -> Result<Verdi
     .await?;
     let mut out = Output::new();
     for (name, options) in trees {
-        out.line(format_args!("{name}\t{}", shown(&options)))?;
+        out.line(format_args!("{}\t{}", name.escape_debug(), shown(&options)))?;
     }
     out.finish()?;
     Ok(Verdict::Fine)

@@ -169,6 +169,19 @@ fn j6_a_dump_that_is_not_whole_or_not_one_is_refused_and_the_line_named() {
 }
 
 #[test]
+fn j6_a_restore_that_fails_leaves_no_tree_behind_and_can_be_repeated() {
+    let place = Place::new();
+    wait(async { fill(&Options::new().open(place.path("db")).await?).await });
+    let dump = place.run("dump db").fine();
+    let cut = &dump[..dump.len() - 20];
+    assert!(feed(&place, "restore copy", cut.as_bytes()).failed(1).contains("the dump ends here"));
+    assert_eq!(place.run("trees copy").fine(), "");
+    feed(&place, "restore copy", dump.as_bytes()).fine();
+    assert_eq!(place.run("dump copy").fine(), dump);
+    assert!(place.run("trees copy").fine().contains("a name\\nof two lines\t"), "one line each");
+}
+
+#[test]
 fn j6_the_structure_counts_large_values() {
     let place = Place::new();
     place.write("in", format!("a\t{}\nb\tsmall\n", "x".repeat(50_000)));

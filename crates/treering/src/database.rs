@@ -231,12 +231,21 @@ impl Database {
     /// Dropping the future does not stop the backup; closing the database does.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::InvalidOptions`] or [`crate::ErrorKind::Locked`] for the folder;
+    /// [`crate::ErrorKind::InvalidInput`] if `path` lies in the database's own folder;
+    /// [`crate::ErrorKind::InvalidOptions`] or [`crate::ErrorKind::Locked`] for what is there;
     /// [`crate::ErrorKind::Full`], [`crate::ErrorKind::Io`] for either disk;
     /// [`crate::ErrorKind::Damaged`], naming the page; [`crate::ErrorKind::Poisoned`],
     /// [`crate::ErrorKind::Closed`].
     pub async fn backup(&self, path: impl AsRef<Path>) -> Result<BackedUp, Error> {
         let path = path.as_ref().to_path_buf();
+        let own = self.shared.scratch.parent().map(std::path::absolute).and_then(Result::ok);
+        if let (Some(own), Ok(path)) = (own, std::path::absolute(&path))
+            && path.starts_with(&own)
+        {
+            let (path, own) = (path.display(), own.display());
+            let message = format!("backing up to {path}: it lies in {own}, the database itself");
+            return Err(Error::invalid_input(message));
+        }
         let backed_up = self.shared.engine.backup(move || Ok(backup_target(&path)?)).await;
         Ok(backed_up?)
     }

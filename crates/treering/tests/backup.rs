@@ -82,8 +82,11 @@ fn a_folder_with_something_in_it_takes_no_backup() {
         let db = tiny(512, 64).open(&home.path).await.unwrap();
         db.tree("t").await.unwrap().put("key", "value").await.unwrap();
 
-        let error = db.backup(&home.path).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Locked, "{error}");
+        for own in [home.path.clone(), home.path.join("backup")] {
+            let error = db.backup(&own).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+        }
+        assert!(!home.path.join("backup").exists());
         std::fs::create_dir(&other.path).unwrap();
         std::fs::write(other.path.join("letters.txt"), "dear").unwrap();
         let error = db.backup(&other.path).await.unwrap_err();
