@@ -1,0 +1,165 @@
+//! What the simulations found once, each under the name of its story.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use crate::engine_support;
+
+use std::sync::Arc;
+
+use engine_support::journal::Journal;
+use engine_support::workload::Load;
+use engine_support::{MAX_RECORD, Op, assert_clean, batch, machine, open, options, scan_all};
+use treering_blink::{Chunk, Direction, From, Scan, TreeRef};
+use treering_pagefile::sim::{Sim, SimDiskOptions};
+use treering_pagefile::yield_now;
+use treering_pagefile::{AlignedBuf, Disk, FileErrorKind, Op as DiskOp};
+use treering_txn::{Batch, Durability, Engine, Error};
+
+/// A tree of so many keys, two to a leaf.
+async fn grown(engine: &Arc<Engine>, keys: usize) -> TreeRef {
+    let tree = engine.tree(b"t").await.unwrap();
+    for number in 0..keys {
+        put(engine, tree, number).await.unwrap();
+    }
+    tree
+}
+
+async fn put(engine: &Arc<Engine>, tree: TreeRef, number: usize) -> Result<(), Error> {
+    let key = format!("{number:06}");
+    let ops = [Op::put(0, key.as_bytes(), &vec![1; MAX_RECORD - key.len()])];
+    engine.commit(batch(&[tree], &ops), Durability::None).await.map(drop)
+}
+
+/// A batch whose leaves and the pages above them did not fit the pool loaded pages for some keys,
+/// which pushed out those of the others, for ever. Now it takes the way of big batches as soon as more
+/// leaves are found than can be changed at once; and one that does not needs one page a key at a time.
+#[test]
+fn a_batch_over_too_many_leaves_is_applied_piece_by_piece_instead_of_reading_for_ever() {
+    let sim = machine(1);
+    sim.run(async {
+        let engine = open(&sim, options(16, 1)).await.unwrap();
+        let tree = grown(&engine, 600).await;
+        for count in [2, 3, 12, 100] {
+            let before = sim.disk().io_count();
+            let mut batch = Batch::new();
+            for number in 0..count {
+                let key = format!("{:06}", number * 600 / count);
+                batch.push(tree, treering_txn::OpKind::Put, key.as_bytes(), b"changed");
+            }
+            engine.commit(batch, Durability::Durable).await.unwrap();
+            let ios = sim.disk().io_count() - before;
+            assert!(ios < 100 + 20 * count, "{count} leaves: {ios} I/Os");
+        }
+        assert_clean(&engine, "after").await;
+        engine.close().await.unwrap();
+    })
+    .unwrap();
+}
+
+/// Nothing is below the empty key; the scan took the left-most page for a damaged tree.
+#[test]
+fn scanning_backwards_from_below_the_empty_key_finds_nothing() {
+    let sim = machine(2);
+    sim.run(async {
+        let engine = open(&sim, options(16, 2)).await.unwrap();
+        let tree = grown(&engine, 20).await;
+        for from in [From::Past(Vec::new()), From::At(Vec::new())] {
+            let chunk = Chunk::default();
+            let scan = Scan::new(tree, Direction::Backward, from);
+            let (scan, chunk) = Arc::clone(&engine).scan(scan, chunk).await.unwrap();
+            assert!(chunk.is_empty() && scan.next().is_none());
+        }
+        assert_eq!(scan_all(&engine, tree, Direction::Backward).await.unwrap().len(), 20);
+    })
+    .unwrap();
+}
+
+/// An attempt that was refused a frame let go of its own pages and took that for the relief it waited
+/// for: it tried again within the same poll, for ever, on the thread that would have cleaned frames.
+/// Two splits at a time and a checkpoint under way leave no frame in a pool of sixteen.
+#[test]
+fn a_split_without_a_free_frame_waits_instead_of_spinning() {
+    for seed in 0..20 {
+        let sim = machine(seed);
+        let run = sim.run(async {
+            let engine = open(&sim, options(16, seed)).await.unwrap();
+            let load = Load {
+                clients: 6,
+                commits: 30,
+                batch_max: 2,
+                bulky: true,
+                checkpoint_every: 5,
+                ..Load::new(seed)
+            };
+            load.run_on(&engine, &Journal::default(), |_| false).await.unwrap();
+            assert_clean(&engine, "after").await;
+            engine.close().await.unwrap();
+        });
+        run.unwrap_or_else(|stalled| panic!("seed {seed}: {stalled}"));
+    }
+}
+
+/// `verify` reads the log of a live engine, whose background may just then cut a file that is no
+/// longer wanted: it had looked at the length, and then read beyond the end.
+#[test]
+fn verify_beside_the_shrinking_of_the_log() {
+    for yields in 0..60 {
+        let context = format!("cut after {yields} yields");
+        let sim = machine(yields);
+        let run = sim.run(async {
+            let engine = open(&sim, options(32, yields)).await.unwrap();
+            grown(&engine, 20).await;
+            // A file as the background leaves it when it has no use for it.
+            let disk: Arc<dyn Disk> = sim.disk();
+            let file = disk.open("log-09", true).unwrap();
+            disk.write(file, DiskOp::Write, 0, AlignedBuf::zeroed(4096)).await.unwrap();
+            drop(sim.spawn(async move {
+                for _ in 0..yields * 2 {
+                    yield_now().await;
+                }
+                disk.set_len(file, 0).unwrap();
+            }));
+            assert_clean(&engine, &context).await;
+            engine.close().await.unwrap();
+        });
+        run.unwrap_or_else(|stalled| panic!("{context}: {stalled}"));
+    }
+}
+
+/// On a full disk splits cannot be posted, and every read that crosses such a link reports it. Each
+/// report made the posting task write up to 64 checkpoints.
+#[test]
+fn reads_on_a_full_disk_do_not_write_checkpoints() {
+    let capacity = 200 << 10;
+    let sim = engine_support::patient(Sim::with_options(
+        3,
+        SimDiskOptions { capacity, ..SimDiskOptions::default() },
+    ));
+    sim.run(async {
+        let engine = open(&sim, options(32, 3)).await.unwrap();
+        let tree = grown(&engine, 50).await;
+        let (mut number, mut refused) = (50, 0);
+        while refused < 20 {
+            match put(&engine, tree, number * 7919 % 100_000).await {
+                Ok(()) => {}
+                Err(error) => {
+                    assert_eq!(error.file_kind(), Some(FileErrorKind::Full), "{error}");
+                    refused += 1;
+                }
+            }
+            number += 1;
+        }
+        let before = engine.stats();
+        let mut found = 0;
+        for number in 0..number {
+            let key = format!("{:06}", number * 7919 % 100_000);
+            let engine = Arc::clone(&engine);
+            found += usize::from(engine.get(tree, key.as_bytes()).await.unwrap().is_some());
+        }
+        assert!(found > 50);
+        let after = engine.stats();
+        assert!(after.checkpoints <= before.checkpoints + 1, "{before:?} and then {after:?}");
+        engine.close().await.unwrap();
+    })
+    .unwrap();
+}
