@@ -3,15 +3,13 @@
 
 #![allow(clippy::unwrap_used)] // Tests, and what they are made of.
 
-use crate::common;
-
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 
-use common::{Home, all, assert_sound, on_tokio, tiny};
+use crate::common::{Home, all, assert_sound, on_tokio, tiny};
 use futures::future::BoxFuture;
 use futures::{FutureExt, TryStreamExt};
 use treering::{Database, Durability, Error, ErrorKind, Io, Options, Tree};

@@ -2,12 +2,10 @@
 
 #![allow(clippy::unwrap_used)] // Tests, and what they are made of.
 
-use crate::common;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::{Home, all, assert_sound, both_io, on_tokio, tiny};
+use crate::common::{Home, all, assert_sound, both_io, on_tokio, tiny};
 use futures::executor::block_on;
 use treering::{Database, Durability, ErrorKind, Tree};
 

@@ -3,11 +3,9 @@
 
 #![allow(clippy::unwrap_used)] // Tests, and what they are made of.
 
-use crate::common;
-
 use std::collections::BTreeMap;
 
-use common::{Home, all, assert_sound, on_tokio, tiny};
+use crate::common::{Home, all, assert_sound, on_tokio, tiny};
 use futures::executor::block_on;
 use treering::{Database, Durability, ErrorKind, Tree};
 

@@ -3,11 +3,9 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use crate::common;
-
 use std::collections::BTreeMap;
 
-use common::{Home, all, assert_sound, on_tokio};
+use crate::common::{Home, all, assert_sound, on_tokio};
 use futures::future::join_all;
 use treering::{Database, Durability, ErrorKind, LoadReport, Options, Tree};
 

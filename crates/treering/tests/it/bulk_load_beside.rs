@@ -3,13 +3,11 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use crate::common;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::{Home, all, assert_sound, on_tokio, tiny};
+use crate::common::{Home, all, assert_sound, on_tokio, tiny};
 use treering::{Durability, Error, ErrorKind, LoadReport, Tree};
 
 type Pairs = BTreeMap<Vec<u8>, Vec<u8>>;

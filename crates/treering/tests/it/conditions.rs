@@ -2,9 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // Tests, and what they are made of.
 
-use crate::common;
-
-use common::{Home, all, on_tokio, tiny};
+use crate::common::{Home, all, on_tokio, tiny};
 use futures::executor::block_on;
 use treering::{Database, Durability, ErrorKind, Tree};
 

@@ -3,12 +3,10 @@
 
 #![allow(clippy::unwrap_used)] // Tests, and what they are made of.
 
-use crate::common;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::{Home, all, assert_sound, on_tokio, tiny};
+use crate::common::{Home, all, assert_sound, on_tokio, tiny};
 use treering::Durability;
 
 const KEYS: u32 = 400;

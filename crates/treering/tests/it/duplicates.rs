@@ -2,11 +2,9 @@
 
 #![allow(clippy::unwrap_used)] // Tests, and what they are made of.
 
-use crate::common;
-
 use std::collections::BTreeSet;
 
-use common::{Home, assert_sound, on_tokio, tiny};
+use crate::common::{Home, assert_sound, on_tokio, tiny};
 use futures::TryStreamExt;
 use futures::executor::block_on;
 use treering::{Durability, ErrorKind, MultiTree};

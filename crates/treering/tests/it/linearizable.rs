@@ -5,16 +5,13 @@
 
 #![allow(clippy::unwrap_used)] // Tests, and what they are made of.
 
-use crate::common;
-use crate::history;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use common::{Home, assert_sound, on_tokio, tiny};
-use history::check::{Call, Verdict, check};
-use history::clients::{BETWEEN, Client, Fault, KEYS, between};
-use history::model::{Answer, Op, State, Step};
+use crate::common::{Home, assert_sound, on_tokio, tiny};
+use crate::history::check::{Call, Verdict, check};
+use crate::history::clients::{BETWEEN, Client, Fault, KEYS, between};
+use crate::history::model::{Answer, Op, State, Step};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use treering::{Durability, Io, Tree};

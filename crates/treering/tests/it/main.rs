@@ -8,6 +8,7 @@ mod backup;
 mod big_changes;
 mod bulk_load;
 mod bulk_load_beside;
+mod busy;
 mod common;
 mod concurrency;
 mod conditions;

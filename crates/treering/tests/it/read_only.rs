@@ -2,15 +2,13 @@
 
 #![allow(clippy::unwrap_used)] // Tests, and what they are made of.
 
-use crate::common;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::SystemTime;
 
-use common::{Home, all, assert_sound, both_io, tiny};
+use crate::common::{Home, all, assert_sound, both_io, tiny};
 use futures::executor::block_on;
 use treering::{Database, Durability, ErrorKind, Options, Tree};
 use treering_pagefile::DirectoryLock;

@@ -2,14 +2,12 @@
 
 #![allow(clippy::unwrap_used)] // Tests, and what they are made of.
 
-use crate::common;
-
 use std::future::Future;
 use std::sync::mpsc;
 use std::task::Poll;
 use std::thread;
 
-use common::{Home, PATIENCE, all, assert_sound, both_io, tiny};
+use crate::common::{Home, PATIENCE, all, assert_sound, both_io, tiny};
 use futures::executor::block_on;
 use futures::{FutureExt, Stream, TryStreamExt};
 use treering::{Batch, Database, Durability, Error, Io, Options, Range, Tree};

@@ -3,9 +3,7 @@
 
 #![allow(clippy::unwrap_used)] // Tests, and what they are made of.
 
-use crate::common;
-
-use common::{Home, on_tokio, tiny};
+use crate::common::{Home, on_tokio, tiny};
 use treering::{Database, Durability, Range, Tree};
 
 const KEYS: u32 = 20_000;

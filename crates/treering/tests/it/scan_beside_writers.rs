@@ -4,12 +4,10 @@
 
 #![allow(clippy::unwrap_used)] // Tests, and what they are made of.
 
-use crate::common;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use common::{Home, assert_sound, on_tokio, tiny};
+use crate::common::{Home, assert_sound, on_tokio, tiny};
 use futures::TryStreamExt;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};

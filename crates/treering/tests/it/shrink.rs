@@ -3,13 +3,11 @@
 
 #![allow(clippy::unwrap_used)] // Tests, and what they are made of.
 
-use crate::common;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::{Home, all, assert_sound, on_tokio, tiny};
+use crate::common::{Home, all, assert_sound, on_tokio, tiny};
 use futures::executor::block_on;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};

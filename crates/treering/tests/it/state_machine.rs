@@ -5,14 +5,11 @@
 
 #![allow(clippy::unwrap_used)] // Tests, and what they are made of.
 
-use crate::common;
-use crate::machine;
-
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use common::{Home, all, assert_sound, tiny};
+use crate::common::{Home, all, assert_sound, tiny};
+use crate::machine::{Answer, Model, Part, Step, key, prefix, stretch, value};
 use futures::executor::block_on;
-use machine::{Answer, Model, Part, Step, key, prefix, stretch, value};
 use proptest::test_runner::{Config, TestRunner};
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest};
 use treering::{Cursor, Database, Durability, Error, Tree};

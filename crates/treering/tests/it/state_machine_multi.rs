@@ -5,12 +5,10 @@
 
 #![allow(clippy::unwrap_used)] // Tests, and what they are made of.
 
-use crate::common;
-
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use common::{Home, assert_sound, tiny};
+use crate::common::{Home, assert_sound, tiny};
 use futures::TryStreamExt;
 use futures::executor::block_on;
 use proptest::prelude::*;

@@ -6,12 +6,10 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used)] // Tests, and what they are made of.
 
-use crate::common;
-
 use std::path::PathBuf;
 use std::process::Command;
 
-use common::{Home, all, assert_sound, both_io, tiny};
+use crate::common::{Home, all, assert_sound, both_io, tiny};
 use futures::executor::block_on;
 use treering::{Durability, ErrorKind, Tree};
 

@@ -2,12 +2,10 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use crate::common;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::{Home, on_tokio, tiny};
+use crate::common::{Home, on_tokio, tiny};
 use treering::{Durability, ErrorKind, Gap, TreeOptions};
 
 #[test]

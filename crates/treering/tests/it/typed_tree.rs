@@ -3,13 +3,11 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use crate::common;
-
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use common::{Home, on_tokio, tiny};
+use crate::common::{Home, on_tokio, tiny};
 use futures::{FutureExt, TryStreamExt};
 use treering::{Database, DecodeError, Durability, EncodeError, ErrorKind, Key, TypedTree, Value};
 

@@ -2,14 +2,11 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use crate::backup_support;
-use crate::engine_support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use backup_support::{Folder, Stepped, target};
-use engine_support::{Op, assert_clean, batch, machine, open, options, scan_all, seeds};
+use crate::backup_support::{Folder, Stepped, target};
+use crate::engine_support::{Op, assert_clean, batch, machine, open, options, scan_all, seeds};
 use treering_blink::{Direction, TreeRef};
 use treering_pagefile::FileErrorKind;
 use treering_pagefile::sim::{FailMode, Sim, SimDisk, Stalled};

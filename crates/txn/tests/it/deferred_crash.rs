@@ -9,13 +9,11 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use crate::engine_support;
-
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use engine_support::{
+use crate::engine_support::{
     Op, Rng, assert_clean, batch, large_value, machine, open, options, patient, scan_all, seeds,
 };
 use futures::future::join3;

@@ -3,13 +3,11 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use crate::engine_support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use engine_support::{
+use crate::engine_support::{
     MAX_KEY, Op, Rng, assert_clean, batch, contents, large_value, machine, open, options, patient,
 };
 use futures::future::{join, join_all};

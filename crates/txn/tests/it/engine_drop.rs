@@ -3,14 +3,12 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use crate::engine_support;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use engine_support::{
+use crate::engine_support::{
     MAX_RECORD, Model, Op, apply, assert_clean, assert_same, batch, contents, machine, open,
     options, patient,
 };

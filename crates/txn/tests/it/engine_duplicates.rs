@@ -4,11 +4,9 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use crate::engine_support;
-
 use std::sync::{Arc, Mutex};
 
-use engine_support::{Rng, assert_clean, machine, open, options, patient, scan_all, seeds};
+use crate::engine_support::{Rng, assert_clean, machine, open, options, patient, scan_all, seeds};
 use treering_blink::{Direction, TreeRef};
 use treering_pagefile::sim::{Sim, Stalled};
 use treering_txn::{Batch, Durability, Engine, Error, OpKind, TreeOptions, duplicates};

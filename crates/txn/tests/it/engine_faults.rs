@@ -4,11 +4,9 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use crate::engine_support;
-
-use engine_support::journal::Journal;
-use engine_support::workload::{Load, NAMES};
-use engine_support::{
+use crate::engine_support::journal::Journal;
+use crate::engine_support::workload::{Load, NAMES};
+use crate::engine_support::{
     Op, assert_clean, batch, contents, machine, open, options, patient, seeds, small_log,
 };
 use treering_pagefile::sim::{FailMode, Sim, SimImage};

@@ -4,13 +4,11 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use crate::engine_support;
-
 use std::sync::Arc;
 
-use engine_support::journal::Journal;
-use engine_support::workload::{Load, NAMES};
-use engine_support::{
+use crate::engine_support::journal::Journal;
+use crate::engine_support::workload::{Load, NAMES};
+use crate::engine_support::{
     Op, assert_clean, assert_same, batch, contents, open, options, patient, seeds,
 };
 use treering_pagefile::FileErrorKind;

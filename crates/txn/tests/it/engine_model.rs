@@ -4,13 +4,11 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use crate::engine_support;
-
 use std::ops::Bound;
 use std::sync::Arc;
 
-use engine_support::journal::Journal;
-use engine_support::{
+use crate::engine_support::journal::Journal;
+use crate::engine_support::{
     MAX_KEY, MAX_RECORD, Model, Op, Rng, apply, assert_clean, assert_same, batch, contents, key,
     machine, op, open, options, scan_all, seeds,
 };

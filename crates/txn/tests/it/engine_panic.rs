@@ -3,12 +3,10 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use crate::engine_support;
-
 use std::path::Path;
 use std::sync::Arc;
 
-use engine_support::{Op, batch, options};
+use crate::engine_support::{Op, batch, options};
 use futures::executor::block_on;
 use treering_pagefile::{DiskOptions, EngineThread, FileErrorKind, open_directory};
 use treering_txn::{Durability, Engine};

@@ -6,9 +6,11 @@ use crate::engine_support;
 
 use std::sync::Arc;
 
-use engine_support::journal::Journal;
-use engine_support::workload::Load;
-use engine_support::{MAX_RECORD, Op, assert_clean, batch, machine, open, options, scan_all};
+use crate::engine_support::journal::Journal;
+use crate::engine_support::workload::Load;
+use crate::engine_support::{
+    MAX_RECORD, Op, assert_clean, batch, machine, open, options, scan_all,
+};
 use treering_blink::{Chunk, Direction, From, Scan, TreeRef};
 use treering_pagefile::sim::{Sim, SimDiskOptions};
 use treering_pagefile::yield_now;

@@ -4,11 +4,9 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use crate::engine_support;
-
-use engine_support::journal::Journal;
-use engine_support::machine;
-use engine_support::workload::Load;
+use crate::engine_support::journal::Journal;
+use crate::engine_support::machine;
+use crate::engine_support::workload::Load;
 
 fn trace(load: Load) -> (u64, u64) {
     let (sim, journal) = (machine(load.seed), Journal::default());

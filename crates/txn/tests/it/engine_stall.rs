@@ -9,9 +9,9 @@ use crate::engine_support;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use engine_support::journal::Journal;
-use engine_support::workload::{Load, NAMES};
-use engine_support::{
+use crate::engine_support::journal::Journal;
+use crate::engine_support::workload::{Load, NAMES};
+use crate::engine_support::{
     MAX_RECORD, Op, Rng, assert_clean, batch, contents, key, machine, open, options, seeds,
     small_log,
 };

@@ -3,12 +3,10 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use crate::engine_support;
-
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use engine_support::{MAX_KEY, Rng, assert_clean, machine, open, options, patient, seeds};
+use crate::engine_support::{MAX_KEY, Rng, assert_clean, machine, open, options, patient, seeds};
 use treering_pagefile::sim::{Sim, Stalled};
 use treering_txn::{Batch, Durability, Engine, Error, Gap, OpKind, TreeOptions};
 

@@ -9,13 +9,10 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use crate::engine_support;
-use crate::everything_support;
-
 use std::sync::Arc;
 
-use engine_support::{Rng, assert_clean, machine, open, options, patient, scan_all, seeds};
-use everything_support::{KINDS, Life, MULTI, Trees, World};
+use crate::engine_support::{Rng, assert_clean, machine, open, options, patient, scan_all, seeds};
+use crate::everything_support::{KINDS, Life, MULTI, Trees, World};
 use treering_blink::Direction;
 use treering_pagefile::sim::{Sim, Stalled};
 use treering_txn::{Engine, TreeOptions, duplicates};

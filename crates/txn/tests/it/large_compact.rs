@@ -3,12 +3,12 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use crate::engine_support;
-
 use std::sync::Arc;
 
-use engine_support::{Model, Op, Rng, assert_clean, assert_same, batch, contents, large_value};
-use engine_support::{machine, open, options, patient, seeds};
+use crate::engine_support::{
+    Model, Op, Rng, assert_clean, assert_same, batch, contents, large_value,
+};
+use crate::engine_support::{machine, open, options, patient, seeds};
 use futures::future::{join, join_all, join3};
 use treering_pagefile::sim::{Sim, Stalled};
 use treering_txn::{Durability, Engine, OpKind};

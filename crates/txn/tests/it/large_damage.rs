@@ -3,11 +3,11 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use crate::engine_support;
-
 use std::sync::Arc;
 
-use engine_support::{Op, PAGE, Rng, assert_clean, batch, large_value, machine, open, options};
+use crate::engine_support::{
+    Op, PAGE, Rng, assert_clean, batch, large_value, machine, open, options,
+};
 use treering_pagefile::{AlignedBuf, Disk, FileErrorKind, Op as Io, PageId, seal};
 use treering_txn::{Durability, Engine};
 

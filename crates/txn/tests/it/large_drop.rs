@@ -3,13 +3,11 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use crate::engine_support;
-
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use engine_support::{Op, Rng, assert_clean, batch, large_value, machine, open, options};
+use crate::engine_support::{Op, Rng, assert_clean, batch, large_value, machine, open, options};
 use futures::poll;
 use treering_txn::Durability;
 

@@ -4,11 +4,9 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use crate::engine_support;
-
 use std::sync::Arc;
 
-use engine_support::{
+use crate::engine_support::{
     Before, Model, Op, Rng, apply, assert_clean, assert_same, batch, contents, large_value,
     machine, op, open, options, patient, seeds,
 };

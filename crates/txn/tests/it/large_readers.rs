@@ -4,13 +4,13 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use crate::engine_support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use engine_support::{Op, Rng, assert_clean, batch, machine, open, options, scan_all, seeds};
+use crate::engine_support::{
+    Op, Rng, assert_clean, batch, machine, open, options, scan_all, seeds,
+};
 use futures::future::{join, join_all};
 use treering_blink::{Direction, TreeRef};
 use treering_pagefile::sim::Sim;

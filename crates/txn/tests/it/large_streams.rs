@@ -3,11 +3,9 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use crate::engine_support;
-
 use std::sync::Arc;
 
-use engine_support::{Rng, assert_clean, machine, open, options, patient};
+use crate::engine_support::{Rng, assert_clean, machine, open, options, patient};
 use treering_pagefile::FileErrorKind;
 use treering_pagefile::sim::{Sim, SimDiskOptions};
 use treering_txn::{Durability, Error};

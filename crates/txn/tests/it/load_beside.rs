@@ -4,13 +4,11 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use crate::engine_support;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::Poll;
 
-use engine_support::{Rng, assert_clean, contents, machine, open, options, patient};
+use crate::engine_support::{Rng, assert_clean, contents, machine, open, options, patient};
 use treering_blink::TreeRef;
 use treering_pagefile::sim::{Sim, Stalled};
 use treering_txn::{Batch, Durability, Engine, Error, Finished, OpKind};

@@ -3,11 +3,9 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use crate::engine_support;
-
 use std::sync::Arc;
 
-use engine_support::{assert_clean, machine, open, options};
+use crate::engine_support::{assert_clean, machine, open, options};
 use treering_txn::{Batch, Durability, Finished, OpKind};
 
 const FRAMES: usize = 64;

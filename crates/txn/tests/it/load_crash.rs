@@ -12,7 +12,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::Poll;
 
-use engine_support::{Rng, assert_clean, contents, large_value, machine, open, options, patient};
+use crate::engine_support::{
+    Rng, assert_clean, contents, large_value, machine, open, options, patient,
+};
 use treering_blink::TreeRef;
 use treering_pagefile::FileErrorKind;
 use treering_pagefile::sim::{Sim, SimDiskOptions, Stalled};

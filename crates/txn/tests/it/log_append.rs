@@ -2,11 +2,9 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use crate::log_support;
-
 use std::time::Duration;
 
-use log_support::{BLOCK, Task, World, assert_run, body, fresh, options};
+use crate::log_support::{BLOCK, Task, World, assert_run, body, fresh, options};
 use treering_pagefile::{FileErrorKind, Lane};
 use treering_txn::AppendError;
 

@@ -4,12 +4,10 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use crate::log_support;
-
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use log_support::{assert_run, body, fresh, options};
+use crate::log_support::{assert_run, body, fresh, options};
 use treering_pagefile::sim::Sim;
 use treering_pagefile::{Disk, FileError, Health, LogPosition};
 use treering_txn::{AppendError, Log, LogReader, LogStart, Record};

@@ -2,13 +2,11 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use crate::log_support;
-
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use log_support::{Task, World, options};
+use crate::log_support::{Task, World, options};
 use treering_txn::AppendError;
 
 #[test]

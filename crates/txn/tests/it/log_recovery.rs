@@ -2,9 +2,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use crate::log_support;
-
-use log_support::{BLOCK, World, assert_run, body, fresh, options};
+use crate::log_support::{BLOCK, World, assert_run, body, fresh, options};
 use proptest::prelude::*;
 use treering_pagefile::{Disk, FileErrorKind, FileId, Lane, LogPosition};
 use treering_txn::{AppendError, LogStart};

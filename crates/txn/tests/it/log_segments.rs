@@ -2,11 +2,9 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use crate::log_support;
-
 use std::sync::Arc;
 
-use log_support::{BLOCK, Task, World, assert_run, body, fresh, options};
+use crate::log_support::{BLOCK, Task, World, assert_run, body, fresh, options};
 use treering_pagefile::{FileErrorKind, FileId, LogPosition};
 use treering_txn::{AppendError, Log, LogOptions, LogStart};
 

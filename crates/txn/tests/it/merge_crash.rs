@@ -6,13 +6,11 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use crate::engine_support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use engine_support::journal::Journal;
-use engine_support::{
+use crate::engine_support::journal::Journal;
+use crate::engine_support::{
     MAX_RECORD, Op, Rng, assert_clean, assert_same, contents, machine, open, options, patient,
     seeds,
 };

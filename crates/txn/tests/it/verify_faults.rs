@@ -4,11 +4,9 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use crate::engine_support;
-
 use std::collections::BTreeMap;
 
-use engine_support::{
+use crate::engine_support::{
     Model, Op, PAGE, Rng, apply, assert_clean, batch, machine, op, open, options, patient,
 };
 use treering_blink::{Gap, Image, PageSpec, build};
