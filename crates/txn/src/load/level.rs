@@ -146,7 +146,9 @@ mod tests {
         let long: Vec<_> = (0..3000).map(long).collect();
         for keys in [&plain, &long] {
             let pages = leaves(keys, b"12345678", 512);
-            for (image, _) in &pages[..pages.len() - 1] {
+            // The last page has no high fence, so nothing of its keys is left out, and it takes few of
+            // them; what it cannot take is all that the page before it has.
+            for (image, _) in &pages[..pages.len() - 2] {
                 let free = image.page().free_total();
                 assert!(free * 10 <= 512, "{free} bytes of a page are free");
             }
