@@ -270,6 +270,12 @@ impl Database {
         self.shared.engine.recovery()
     }
 
+    /// The engine beneath, for simulations.
+    #[doc(hidden)]
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.shared.engine
+    }
+
     /// Writes a checkpoint and ends the engine. Operations under way end first or are refused, and
     /// all handles answer with [`crate::ErrorKind::Closed`] from now on.
     ///

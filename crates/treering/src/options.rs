@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::channel::oneshot;
 use treering_pagefile::{
-    DirectoryLock, DiskOptions, EngineThread, IoBackend, Runtime, open_directory,
+    DirectoryLock, Disk, DiskOptions, EngineThread, IoBackend, Runtime, open_directory,
 };
 use treering_txn::{Durability, Engine, EngineOptions, LogOptions};
 
@@ -216,9 +216,22 @@ impl Options {
             &DiskOptions { io, read_only: self.read_only, ..DiskOptions::default() },
         )?;
         tracing::info!(path = %path.display(), io = %disk.backend(), "opening");
+        // The standard library seeds its hashers from the system's random source.
+        let options = self.engine_options(RandomState::new().hash_one(&path));
+        let keep = Box::new((lock, entered));
+        let opened = match self.read_only {
+            false => Engine::open(disk, runtime, options, keep).await,
+            true => Engine::open_read_only(disk, runtime, options, keep).await,
+        };
+        let engine = opened.map_err(|error| explain(error.into(), &path))?;
+        let scratch = path.join(folder::SCRATCH).into();
+        Ok(self.database(engine, scratch, entry))
+    }
+
+    fn engine_options(&self, entropy: u64) -> EngineOptions {
         // Three of them are made with the database, so a new one is small.
         let segment_size = (self.log_size / 32).max(self.log_buffer as u64 * 2);
-        let options = EngineOptions {
+        EngineOptions {
             page_size: self.page_size,
             cache_size: self.cache_size,
             log: LogOptions {
@@ -227,19 +240,35 @@ impl Options {
                 buffer_size: self.log_buffer,
                 flush_delay: self.flush_delay,
             },
-            create,
-            // The standard library seeds its hashers from the system's random source.
-            entropy: RandomState::new().hash_one(&path),
-        };
-        let keep = Box::new((lock, entered));
-        let opened = match self.read_only {
-            false => Engine::open(disk, runtime, options, keep).await,
-            true => Engine::open_read_only(disk, runtime, options, keep).await,
-        };
-        let engine = opened.map_err(|error| explain(error.into(), &path))?;
+            create: self.create && !self.read_only,
+            entropy,
+        }
+    }
+
+    fn database(&self, engine: Arc<Engine>, scratch: Arc<Path>, entry: Arc<Entry>) -> Database {
         let (durability, load_memory) = (self.durability, self.load_memory);
-        let scratch = path.join(folder::SCRATCH).into();
-        Ok(Database::new(Shared { engine, durability, scratch, load_memory, entry }))
+        Database::new(Shared { engine, durability, scratch, load_memory, entry })
+    }
+
+    /// Opens a database on a disk and a runtime of the caller's: those of a simulation. `entropy` is a
+    /// number that no earlier opening of it used. What the options say of folders and devices does not
+    /// matter, and a bulk load that has to sort has nowhere to do so.
+    ///
+    /// # Errors
+    /// As [`Options::open`].
+    #[doc(hidden)]
+    pub async fn open_on(
+        self,
+        disk: Arc<dyn Disk>,
+        runtime: Arc<dyn Runtime>,
+        entropy: u64,
+    ) -> Result<Database, Error> {
+        let options = self.engine_options(entropy);
+        let engine = match self.read_only {
+            false => Engine::open(disk, runtime, options, Box::new(())).await,
+            true => Engine::open_read_only(disk, runtime, options, Box::new(())).await,
+        }?;
+        Ok(self.database(engine, Path::new("").into(), Arc::default()))
     }
 }
 

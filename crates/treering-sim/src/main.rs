@@ -1,0 +1,3 @@
+//! `treering-sim`: runs seeded histories of the whole engine.
+
+fn main() {}
