@@ -11,6 +11,7 @@ use super::content::{Content, Ranges};
 use super::faults::{FailMode, Failure, FaultPoint};
 use super::file::SimFile;
 use super::image::SimImage;
+use super::lies::Lie;
 use super::requests::{Power, State};
 use super::trace::TraceEvent;
 use super::{SECTOR, lock};
@@ -77,6 +78,10 @@ impl SimDisk {
         let (request, result) = {
             let mut state = lock(&self.state);
             let Some(mut pending) = state.pick() else { return false };
+            if state.begin(&mut pending) {
+                state.pending.push(pending);
+                return true;
+            }
             let result = state.perform(&mut pending);
             (pending.request, result)
         };
@@ -171,9 +176,40 @@ impl SimDisk {
         lock(&self.state).faults.add(Box::new(rule));
     }
 
-    /// Takes all of [`SimDisk::fail_at`] and [`SimDisk::fail_when`] back.
+    /// Asks `rule` about every request that completes from now on and is not failing: it may have the
+    /// disk lie about it. It is called with the disk's lock held and must not call the disk.
+    pub fn lie_when(&self, rule: impl FnMut(&FaultPoint) -> Option<Lie> + Send + 'static) {
+        lock(&self.state).conduct.add(Box::new(rule));
+    }
+
+    /// From now on one in `one_in` requests stands still until there is nothing else to do, or nearly
+    /// so: a spike of latency, or the I/O of a future that is long gone. 0 for none.
+    pub fn stall(&self, one_in: u64) {
+        lock(&self.state).conduct.stalls = one_in;
+    }
+
+    /// From now on one in `one_in` transfers of several blocks is done in two parts, the first of them
+    /// some time before the other. 0 for none.
+    pub fn shorten(&self, one_in: u64) {
+        lock(&self.state).conduct.shorts = one_in;
+    }
+
+    /// Whether a request stands still.
+    pub(super) fn has_stalled(&self) -> bool {
+        lock(&self.state).pending.iter().any(|pending| pending.stalled)
+    }
+
+    /// Lets one request that stands still go on.
+    pub(super) fn release_stalled(&self) {
+        lock(&self.state).release_stalled();
+    }
+
+    /// Takes all of [`SimDisk::fail_at`], [`SimDisk::fail_when`], [`SimDisk::lie_when`],
+    /// [`SimDisk::stall`] and [`SimDisk::shorten`] back.
     pub fn clear_faults(&self) {
-        lock(&self.state).faults.clear();
+        let mut state = lock(&self.state);
+        state.faults.clear();
+        state.conduct.clear();
     }
 
     /// Changes the room on the device, in bytes over all files. Space in use stays in use.

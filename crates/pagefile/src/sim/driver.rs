@@ -5,8 +5,9 @@
 //! 1. If tasks are ready, and (with a probability that the seed chose once) also if they are: one
 //!    I/O completes, if any is in flight.
 //! 2. Else one ready task is polled.
-//! 3. Else, with no task ready and no I/O in flight: the clock jumps to the next timer. Not on a
-//!    dead machine, whose programs would only watch the time pass.
+//! 3. Else, with no task ready and no I/O in flight but such as [stand still](SimDisk::stall): one of
+//!    those goes on, or the clock jumps to the next timer. Not on a dead machine, whose programs would
+//!    only watch the time pass.
 //! 4. Else nothing will ever happen: [`Stalled`].
 //!
 //! A poll takes 1 us of virtual time and an I/O 1 to 128 us, so that timers also expire while there
@@ -267,8 +268,18 @@ impl Sim {
                 self.runtime.advance(Duration::from_micros(1));
                 return Ok(Some(task));
             }
-            match self.runtime.next_timer() {
-                Some(wait) if timers && power == Power::On => {
+            let timer = self.runtime.next_timer().filter(|_| timers);
+            // Somebody's patience may end before an I/O does that stands still.
+            if power == Power::On
+                && self.disk.has_stalled()
+                && (timer.is_none() || chance.rng.next().is_multiple_of(2))
+            {
+                self.disk.release_stalled();
+                self.runtime.advance(Duration::from_millis(1 << (chance.rng.next() % 12)));
+                continue;
+            }
+            match timer {
+                Some(wait) if power == Power::On => {
                     progress.polls = 0;
                     progress.jumps += 1;
                     self.runtime.advance(wait);

@@ -13,6 +13,7 @@ use super::SECTOR;
 use super::disk::SimDiskOptions;
 use super::faults::{FaultPoint, Faults};
 use super::file::{Change, SimFile};
+use super::lies::{Conduct, Lie, flip};
 use super::rng::Rng;
 use super::trace::{Trace, TraceEvent};
 use crate::buf::IoBuf;
@@ -33,6 +34,7 @@ pub(super) struct State {
     pub(super) completed: u64,
     pub(super) stop_at: Option<u64>,
     pub(super) faults: Faults,
+    pub(super) conduct: Conduct,
     pub(super) trace: Trace,
 }
 
@@ -50,6 +52,10 @@ pub(super) struct Pending {
     pub(super) request: Request,
     /// Mostly passed over while there are others.
     slow: bool,
+    /// Passed over as long as there is anything else to do.
+    pub(super) stalled: bool,
+    /// A part of the transfer is done.
+    begun: bool,
     /// For a sync: it covers changes of a lower order.
     covers: u64,
     /// For a read: sectors, by offset in the file, as they were before a write beside it.
@@ -71,6 +77,7 @@ impl State {
             completed: 0,
             stop_at: None,
             faults: Faults::default(),
+            conduct: Conduct::default(),
             trace: Trace::default(),
         }
     }
@@ -84,8 +91,9 @@ impl State {
             self.power = Power::Dead;
         }
         let slow = self.rng.chance(1, 32);
-        let covers = self.order + 1;
-        self.pending.push(Pending { index, request, slow, covers, early: Vec::new() });
+        let stalled = self.conduct.stalls(&mut self.rng);
+        let (covers, early) = (self.order + 1, Vec::new());
+        self.pending.push(Pending { index, request, slow, stalled, begun: false, covers, early });
     }
 
     /// Takes out the next request to complete.
@@ -98,7 +106,49 @@ impl State {
         if self.pending[chosen].slow && !self.rng.chance(1, 16) {
             chosen = self.rng.below(count);
         }
+        if self.pending[chosen].stalled && !self.rng.chance(1, 64) {
+            chosen = self.pending.iter().position(|pending| !pending.stalled)?;
+        }
         Some(self.pending.swap_remove(chosen))
+    }
+
+    /// Lets one of the requests that stand still go on.
+    pub(super) fn release_stalled(&mut self) {
+        let mut pending = self.pending.iter_mut();
+        if let Some(stalled) = pending.find(|pending| pending.stalled) {
+            stalled.stalled = false;
+        }
+    }
+
+    /// Does a part of a transfer, by chance: the rest is still to come.
+    pub(super) fn begin(&mut self, pending: &mut Pending) -> bool {
+        let Request { file, op, offset, .. } = pending.request;
+        let transfers = matches!(op, Op::Read | Op::Write | Op::WriteDurable);
+        if pending.begun || !transfers || self.file(file).is_err() {
+            return false;
+        }
+        let len = pending.request.buf.len();
+        let Some(cut) = self.conduct.cut(len, self.options.block_size, &mut self.rng) else {
+            return false;
+        };
+        pending.begun = true;
+        let file = file.0 as usize;
+        if op == Op::Read {
+            let there = self.files[file].len;
+            for at in (offset..offset + cut as u64).step_by(SECTOR) {
+                let seen = pending.early.iter().any(|(seen, _)| *seen == at);
+                if at < there && !seen {
+                    let mut now = [0; SECTOR];
+                    self.files[file].visible.read(at, &mut now);
+                    pending.early.push((at, now));
+                }
+            }
+        } else if self.make_room(file, &(offset..offset + cut as u64)).is_ok() {
+            let order = self.next_order();
+            let bytes = bytes_of(&pending.request.buf)[..cut].to_vec();
+            self.files[file].write(order, offset, &bytes);
+        }
+        true
     }
 
     pub(super) fn perform(&mut self, pending: &mut Pending) -> io::Result<()> {
@@ -110,10 +160,12 @@ impl State {
         let point = FaultPoint { index: pending.index, op, file, offset, len };
         let result = self.check(&point).and_then(|()| {
             let fault = self.faults.strike(&point);
+            let lie = if fault.is_none() { self.conduct.lie(&point) } else { None };
             match op {
-                Op::Read => self.read(pending, fault),
-                Op::Write | Op::WriteDurable => self.write(pending, fault),
-                Op::Sync => self.sync(file, pending.covers, fault),
+                Op::Read => self.read(pending, fault, lie),
+                Op::Write | Op::WriteDurable if lie == Some(Lie::Lost) => Ok(()),
+                Op::Write | Op::WriteDurable => self.write(pending, fault, lie),
+                Op::Sync => self.sync(file, pending.covers, fault, lie),
                 Op::Allocate { .. } => self.allocate(file, offset..offset + len, fault),
             }
         });
@@ -152,9 +204,19 @@ impl State {
         Ok(())
     }
 
-    fn read(&mut self, pending: &mut Pending, fault: Option<io::Error>) -> io::Result<()> {
+    fn read(
+        &mut self,
+        pending: &mut Pending,
+        fault: Option<io::Error>,
+        lie: Option<Lie>,
+    ) -> io::Result<()> {
         let Request { file, offset, .. } = pending.request;
         let mut bytes = vec![0; pending.request.buf.len()];
+        if let Some(Lie::Misdirected { offset }) = lie {
+            let result = self.files[file.0 as usize].read(offset, &mut bytes);
+            fill(&mut pending.request.buf, &bytes);
+            return result;
+        }
         let result = self.files[file.0 as usize].read(offset, &mut bytes);
         for (at, sector) in &pending.early {
             let start = (at - offset) as usize;
@@ -181,13 +243,25 @@ impl State {
             fill(&mut pending.request.buf, &bytes);
             return Err(error);
         }
+        if let Some(Lie::FlippedBit { bit }) = lie {
+            flip(&mut bytes, bit);
+        }
         fill(&mut pending.request.buf, &bytes);
         result
     }
 
-    fn write(&mut self, pending: &mut Pending, fault: Option<io::Error>) -> io::Result<()> {
+    fn write(
+        &mut self,
+        pending: &mut Pending,
+        fault: Option<io::Error>,
+        lie: Option<Lie>,
+    ) -> io::Result<()> {
         let Request { file, op, offset, buf, .. } = &pending.request;
-        let (file, offset) = (file.0 as usize, *offset);
+        let file = file.0 as usize;
+        let offset = match lie {
+            Some(Lie::Misdirected { offset }) => offset,
+            _ => *offset,
+        };
         let range = offset..offset + buf.len() as u64;
         self.make_room(file, &range)?;
         for beside in &mut self.pending {
@@ -204,24 +278,40 @@ impl State {
             }
         }
         let order = self.next_order();
-        let bytes = bytes_of(buf);
+        let mut bytes = std::borrow::Cow::Borrowed(bytes_of(buf));
+        if let Some(Lie::FlippedBit { bit }) = lie {
+            flip(bytes.to_mut(), bit);
+        }
+        let bytes = bytes.as_ref();
         match fault {
             Some(error) => {
                 self.files[file].write_some(order, offset, bytes, &mut self.rng);
                 return Err(error);
             }
-            None if *op == Op::WriteDurable => self.files[file].write_durable(offset, bytes),
+            None if *op == Op::WriteDurable && lie != Some(Lie::Volatile) => {
+                self.files[file].write_durable(offset, bytes);
+            }
             None => self.files[file].write(order, offset, bytes),
         }
         Ok(())
     }
 
-    fn sync(&mut self, file: FileId, covers: u64, fault: Option<io::Error>) -> io::Result<()> {
+    fn sync(
+        &mut self,
+        file: FileId,
+        covers: u64,
+        fault: Option<io::Error>,
+        lie: Option<Lie>,
+    ) -> io::Result<()> {
         let file = &mut self.files[file.0 as usize];
         match fault {
             Some(error) => {
                 file.forsake(covers);
                 Err(error)
+            }
+            None if lie == Some(Lie::Volatile) => {
+                file.forsake(covers);
+                Ok(())
             }
             None => {
                 file.sync(covers);
