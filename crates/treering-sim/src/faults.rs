@@ -120,8 +120,12 @@ impl Faults {
         self.read_error + self.write_error + self.sync_error + self.no_space > 0
     }
 
-    /// Has the disk behave like that from now on. `page_size` is where its data begin.
+    /// Has the disk behave like that from now on.
     pub fn apply(self, disk: &SimDisk, page_size: usize, chance: &mut Chance) {
+        if self.no_space > 0 && chance.one_in(2) {
+            // Full for good, and not only now and then.
+            disk.set_capacity(disk.space_used() + (chance.below(60) * page_size) as u64);
+        }
         disk.stall(self.stall as u64);
         disk.shorten(self.short as u64);
         let mut failing = chance.fork();
@@ -135,6 +139,12 @@ impl Faults {
                 if spared { None } else { self.falsehood(point, page_size, &mut lying) }
             });
         }
+    }
+
+    /// Has the disk behave again.
+    pub fn clear(disk: &SimDisk) {
+        disk.clear_faults();
+        disk.set_capacity(u64::MAX);
     }
 
     fn failure(&self, point: &FaultPoint, chance: &mut Chance) -> Option<i32> {

@@ -8,10 +8,11 @@
 //! [keeper](crate::keeper) go to work, and the life ends in order, or not.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::future::{Either, join, join_all, select};
 use treering::{Database, Error, ErrorKind, Options};
 use treering_pagefile::sim::{Sim, SimImage, Stalled, TraceEvent};
 
@@ -37,6 +38,9 @@ pub struct Outcome {
     /// What happened how often.
     pub events: BTreeMap<&'static str, u64>,
 }
+
+/// Of virtual time: longer than anything takes that is not stuck.
+const FAULTS_LAST: Duration = Duration::from_secs(300);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
@@ -205,18 +209,19 @@ impl History {
                 planted.apply(&self.sim.disk(), &mut chance);
             }
             self.work(&db, operations, habits, life, faults, &mut chance).await;
-            self.sim.disk().clear_faults();
+            Faults::clear(&self.sim.disk());
             self.finish(db, end, faults).await;
         });
         match lived {
             Ok(()) => {}
             Err(Stalled::Dead(_)) if matches!(end, End::Crash | End::Kill) => {}
-            Err(stalled) => panic!("{context}: {stalled}"),
+            Err(stalled) => panic!("{context}: {stalled}; {}", self.world.scene()),
         }
         self.damaged |= faults.damage();
         if reported {
             return false;
         }
+        Faults::clear(&self.sim.disk());
         let image = match end {
             End::Crash => {
                 self.outcome.crashes += 1;
@@ -280,8 +285,14 @@ impl History {
         keeper.copies = format!("copy{life}");
         keeper.pause = habits.pause.max(keeper.pause);
         let keeper = self.sim.spawn(keeper.run(operations / 8));
-        join_all(clients).await;
-        keeper.await;
+        let work = pin!(join(join_all(clients), keeper));
+        let patience = self.sim.runtime().sleep(FAULTS_LAST);
+        // What waits for room on a full disk waits until there is some.
+        if let Either::Right((_, work)) = select(work, patience).await {
+            self.world.count("waited until the faults stopped");
+            Faults::clear(&self.sim.disk());
+            work.await;
+        }
     }
 
     async fn finish(&self, db: Database, end: End, faults: Faults) {

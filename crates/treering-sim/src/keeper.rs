@@ -62,7 +62,9 @@ impl Keeper {
             let most = self.pause.as_micros().max(1) as usize;
             let pause = Duration::from_micros(self.chance.below(most) as u64);
             self.runtime.sleep(pause).await;
-            if self.step().await.is_err() {
+            let stepped = self.step().await;
+            self.world.doing(self.world.journals.len(), None);
+            if stepped.is_err() {
                 return;
             }
             let in_flight = self.disk.in_flight();
@@ -72,28 +74,34 @@ impl Keeper {
 
     async fn step(&mut self) -> Result<(), Gone> {
         let told = self.world.told();
+        let doing = |what| self.world.doing(self.world.journals.len(), Some(what));
         match self.chance.below(20) {
             0..=5 => {
+                doing("checkpoint");
                 let checkpoint = self.db.checkpoint().await;
                 if self.done("checkpoint", checkpoint)? {
                     self.world.tell(told, true);
                 }
             }
             6..=9 => {
+                doing("sync");
                 let synced = self.db.sync().await;
                 if self.done("sync", synced)? {
                     self.world.tell(told, true);
                 }
             }
             10..=11 => {
+                doing("tidy");
                 let tidied = self.db.tidy().await;
                 self.done("tidy", tidied)?;
             }
             12..=14 => {
+                doing("compact");
                 let compacted = self.db.compact().await.map(drop);
                 self.done("compact", compacted)?;
             }
             15..=17 => {
+                doing("verify");
                 let report = self.db.verify().await;
                 let problems = report.as_ref().map_or(Vec::new(), |found| found.problems.clone());
                 // A page that cannot be read just now is one of them.
@@ -101,7 +109,10 @@ impl Keeper {
                 assert!(problems.is_empty() || excused, "verify says {problems:#?}");
                 self.done("verify", report.map(drop))?;
             }
-            _ => self.back_up(told).await?,
+            _ => {
+                doing("backup");
+                self.back_up(told).await?;
+            }
         }
         Ok(())
     }

@@ -31,6 +31,8 @@ pub struct World {
     /// The greatest sequence that anybody was told.
     told: AtomicU64,
     counts: Mutex<BTreeMap<&'static str, u64>>,
+    /// What each client is just doing.
+    doing: Mutex<BTreeMap<usize, &'static str>>,
     /// What is planted among what the clients know.
     pub planted: Option<Planted>,
 }
@@ -64,6 +66,20 @@ impl World {
     /// Something of this kind has happened.
     pub fn count(&self, event: &'static str) {
         *lock(&self.counts).entry(event).or_default() += 1;
+    }
+
+    /// A client, or the keeper, whose number comes behind theirs, begins something, or has ended it.
+    pub fn doing(&self, client: usize, what: Option<&'static str>) {
+        let mut doing = lock(&self.doing);
+        match what {
+            Some(what) => drop(doing.insert(client, what)),
+            None => drop(doing.remove(&client)),
+        }
+    }
+
+    /// What everybody is just doing.
+    pub fn scene(&self) -> String {
+        format!("{:?}", lock(&self.doing))
     }
 
     /// What has happened how often.

@@ -45,6 +45,7 @@ const EVENTS: &[&str] = &[
     "upkeep failed",
     "value streamed",
     "verify",
+    "waited until the faults stopped",
     "walk",
     "written through the face",
 ];

@@ -104,21 +104,26 @@ impl Client {
     }
 
     async fn step(&mut self) -> Done {
-        match self.chance.below(100) {
-            0..=21 => self.write_one().await,
-            22..=31 => self.write_batch().await,
-            32..=34 => self.write_big_batch().await,
-            35..=39 => self.write_large().await,
-            40..=42 => self.delete_range().await,
-            43..=52 => self.append().await,
-            53..=59 => self.read_list().await,
-            60..=69 => self.read_one().await,
-            70..=73 => self.read_many().await,
-            74..=81 => self.read_range().await,
-            82..=87 => self.walk().await,
-            88..=94 => self.change_duplicates().await,
-            _ => self.change_trees().await,
-        }
+        let (world, number) = (Arc::clone(&self.world), self.number);
+        let (doing, step) = match self.chance.below(100) {
+            0..=21 => ("write one", self.write_one().boxed()),
+            22..=31 => ("write a batch", self.write_batch().boxed()),
+            32..=34 => ("write a big batch", self.write_big_batch().boxed()),
+            35..=39 => ("write a large value", self.write_large().boxed()),
+            40..=42 => ("delete a range", self.delete_range().boxed()),
+            43..=52 => ("append", self.append().boxed()),
+            53..=59 => ("read a list", self.read_list().boxed()),
+            60..=69 => ("read one", self.read_one().boxed()),
+            70..=73 => ("read many", self.read_many().boxed()),
+            74..=81 => ("read a range", self.read_range().boxed()),
+            82..=87 => ("walk", self.walk().boxed()),
+            88..=94 => ("change duplicates", self.change_duplicates().boxed()),
+            _ => ("change trees", self.change_trees().boxed()),
+        };
+        world.doing(number, Some(doing));
+        let done = step.await;
+        world.doing(number, None);
+        done
     }
 
     fn journal(&self) -> MutexGuard<'_, Journal> {
