@@ -1,10 +1,11 @@
 //! What all trees of one page file share, and what a tree is known by.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use event_listener::{Event, EventListener};
 use treering_bufpool::{Pool, Refusal};
+use treering_latch::sync::Mutex;
 use treering_pagefile::{FileError, PageId};
 
 use crate::gap::Gap;
@@ -114,7 +115,7 @@ impl Reports {
     }
 
     fn add(&self, page: PageId) {
-        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pages = self.pages.lock();
         if pages.len() < self.most && pages.insert(page) {
             drop(pages);
             self.reported.notify(usize::MAX);
@@ -122,7 +123,7 @@ impl Reports {
     }
 
     fn take(&self) -> Option<PageId> {
-        self.pages.lock().unwrap_or_else(PoisonError::into_inner).pop_first()
+        self.pages.lock().pop_first()
     }
 }
 
@@ -164,7 +165,7 @@ impl Forest {
 
     /// Whether a reported page waits to be merged.
     pub fn has_underfull(&self) -> bool {
-        !self.underfull.pages.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        !self.underfull.pages.lock().is_empty()
     }
 
     /// Is woken when an underfull page is reported.

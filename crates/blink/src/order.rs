@@ -8,6 +8,7 @@
 //! the page that names it is let go.
 
 use treering_bufpool::{ExclusivePage, PinnedPage, Pool};
+use treering_latch::sync::hint;
 use treering_pagefile::PageId;
 
 use crate::descend::Live;
@@ -43,7 +44,7 @@ pub(crate) fn look<R>(
         if let Some(result) = pool.glance(page, |words| look(&Page::new(words))) {
             return Some(result);
         }
-        std::hint::spin_loop();
+        hint::spin_loop();
     }
     None
 }

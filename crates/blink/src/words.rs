@@ -9,11 +9,16 @@
 //! * it must come to an end, without a panic, on **any** bytes: a word out of range reads as 0, and
 //!   lengths and counts are clamped to the page before they are used.
 //!
+//! Page memory is the kernel's as well, so its atomics are `std`'s in every build; each access is a
+//! [`step`], at which a run under a scheduler of its own may switch to another thread.
+//!
 //! Byte `n` of a page is bits `8 * (n % 8)..` of word `n / 8`: the words are little-endian.
 
 use std::cell::Cell;
 use std::cmp::Ordering;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use treering_latch::sync::step;
 
 /// The words of a page, to be read.
 pub trait Words: Copy {
@@ -50,12 +55,14 @@ impl Words for &[AtomicU64] {
 
     #[inline]
     fn word(self, index: usize) -> u64 {
+        step();
         self.get(index).map_or(0, |word| word.load(Relaxed))
     }
 
     fn copy_to(self, out: &mut [u64]) {
         let there = out.len().min(Words::len(self));
         for (to, from) in out.iter_mut().zip(self) {
+            step();
             *to = from.load(Relaxed);
         }
         out[there..].fill(0);
@@ -66,6 +73,7 @@ impl WordsMut for &[AtomicU64] {
     #[inline]
     fn set_word(self, index: usize, value: u64) {
         if let Some(word) = self.get(index) {
+            step();
             word.store(value, Relaxed);
         }
     }

@@ -1,9 +1,8 @@
 //! A frame's header: everything about the page in it but its bytes, a cache line or two of its own.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-
 use treering_latch::PhaseFair;
+use treering_latch::sync::Mutex;
+use treering_latch::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use treering_pagefile::{Extent, PageId};
 
 /// Set in `pins` while the pool, and nobody else, has the frame: empty, being loaded, or being made

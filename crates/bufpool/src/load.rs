@@ -15,10 +15,11 @@ use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
+use treering_latch::sync::Mutex;
 use treering_pagefile::{FileError, FileErrorKind, IoBuf, Lane, Op, PageId, Request, verify};
 
 use crate::frame::{FRESH, REFERENCED};

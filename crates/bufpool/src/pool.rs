@@ -1,10 +1,11 @@
 //! The pool itself: frames, table, and the ways to look at a page.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use event_listener::Event;
+use treering_latch::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use treering_latch::sync::{Mutex, MutexGuard, hint};
 use treering_pagefile::{AlignedBuf, Completion, Health, IoBuf, MapEntry, PageFile, PageId};
 
 use crate::frame::Frame;
@@ -179,7 +180,7 @@ impl Pool {
             let Place::Resident(index) = place else { return Self::not_resident(place) };
             let frame = &self.frames[index as usize];
             let Some(version) = frame.latch.optimistic() else {
-                std::hint::spin_loop();
+                hint::spin_loop();
                 continue;
             };
             if self.table.place(page) != place {
@@ -358,5 +359,5 @@ impl Completion for Pool {
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }

@@ -1,8 +1,9 @@
 //! The page table: page id to atomic word, and the page ids themselves.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
+use treering_latch::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use treering_latch::sync::{Mutex, MutexGuard};
 use treering_pagefile::{Extent, PageId};
 
 use crate::ids::FreeIds;
@@ -174,8 +175,8 @@ impl PageTable {
         *self.free_ids() = ids;
     }
 
-    fn free_ids(&self) -> std::sync::MutexGuard<'_, FreeIds> {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    fn free_ids(&self) -> MutexGuard<'_, FreeIds> {
+        self.free.lock()
     }
 }
 

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use event_listener::EventListener;
 use futures::future::{Either, select};
+use treering_latch::sync::{hint, step};
 use treering_pagefile::{
     AlignedBuf, Extent, FileError, FileErrorKind, IoBuf, Lane, MapEntry, Op, PageId, Request,
     Runtime, seal, yield_now,
@@ -227,7 +228,7 @@ impl Pool {
             if frame.dirty_epoch.load(Ordering::Acquire) == 0 {
                 return None;
             }
-            std::hint::spin_loop();
+            hint::spin_loop();
         }
         let latch = frame.latch.read();
         let image = self.image_latched(index, up_to);
@@ -259,6 +260,7 @@ impl Pool {
         };
         let words = self.memory.words(index as usize);
         for (to, from) in buf.chunks_exact_mut(8).zip(words) {
+            step();
             to.copy_from_slice(&from.load(Ordering::Relaxed).to_le_bytes());
         }
         let (page, stamp) = (frame.page(), self.file.next_stamp());

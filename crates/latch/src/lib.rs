@@ -135,7 +135,7 @@
 //! # Checked how
 //!
 //! Everything here is written against [`sync`], which is `std` or, with `--cfg treering_loom`, the
-//! model checker loom. `loom-tests/` holds models for each of L1 to L7, and planted bugs that they
+//! model checker loom, or, with `--cfg treering_shuttle`, the randomized scheduler shuttle. `loom-tests/` holds models for each of L1 to L7, and planted bugs that they
 //! have to find (`--cfg treering_planted_bug`). Its README says how to check a protocol of your own
 //! that is built on these latches.
 //!
@@ -164,17 +164,20 @@ pub use phase_fair::{PhaseFair, ReadGuard, Version, WriteGuard};
 pub use ticket::{TaskGuard, Ticket, TicketGuard, Turn};
 
 /// `planted_bug!(Bug)`: whether that bug is armed. Constant `false`, and compiled out, in every build but
-/// that of the canaries.
+/// that of the canaries. For this crate and those above it.
 #[cfg(treering_planted_bug)]
+#[doc(hidden)]
+#[macro_export]
 macro_rules! planted_bug {
     ($bug:ident) => {
         $crate::planted::armed($crate::planted::Bug::$bug)
     };
 }
 #[cfg(not(treering_planted_bug))]
+#[doc(hidden)]
+#[macro_export]
 macro_rules! planted_bug {
     ($bug:ident) => {
         false
     };
 }
-pub(crate) use planted_bug;

@@ -74,7 +74,7 @@ pub struct PhaseFair {
 }
 
 // One of them sits in each frame header, which is to fit a cache line.
-#[cfg(all(target_os = "linux", not(treering_loom)))]
+#[cfg(all(target_os = "linux", not(any(treering_loom, treering_shuttle))))]
 const _: () = assert!(size_of::<PhaseFair>() <= 32);
 
 /// What the page looked like: [`PhaseFair::optimistic`] gives it, [`PhaseFair::validate`] takes it.

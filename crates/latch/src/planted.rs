@@ -66,6 +66,7 @@ pub fn with<R>(bug: Bug, body: impl FnOnce() -> R) -> R {
     body()
 }
 
-pub(crate) fn armed(bug: Bug) -> bool {
+/// Whether this thread has armed `bug`; [`planted_bug!`](crate::planted_bug) asks.
+pub fn armed(bug: Bug) -> bool {
     ARMED.get() == Some(bug)
 }

@@ -1,21 +1,37 @@
-//! The synchronization primitives that everything here is written against: those of `std`, or with
-//! `--cfg treering_loom` those of loom, which runs a program through its possible interleavings.
+//! The synchronization primitives that everything here is written against, in three forms:
 //!
-//! The cfg has a name of its own: `--cfg loom` would switch other crates of a build as well.
+//! | build | primitives of | for |
+//! |---|---|---|
+//! | as it comes | `std` | use |
+//! | `--cfg treering_loom` | loom | running a small protocol through all its interleavings |
+//! | `--cfg treering_shuttle` | shuttle | running a whole engine through many interleavings, by chance |
+//!
+//! The cfgs have names of their own: `--cfg loom` would switch other crates of a build as well.
 //! A protocol that is written against this module can be model-checked; `loom-tests/README.md`
 //! shows how.
+//!
+//! Whoever holds a lock that is *not* from here must not come to anything that is: under shuttle all
+//! threads of a program are one thread of the system, and a switch away from the holder would leave
+//! the others, and with them the program, standing before that lock.
+//!
+//! `Weak`, and an `Arc` of something unsized, loom does not have: they are used from `std` wherever
+//! counting references is not what is to be explored. Counters that nobody decides by are `std`'s as
+//! well, and so is a `OnceLock`, whose value is made without looking at anything shared.
 
 use std::sync::{PoisonError, TryLockError};
 
-#[cfg(not(treering_loom))]
+#[cfg(not(any(treering_loom, treering_shuttle)))]
 use std as imp;
 
 #[cfg(treering_loom)]
 use loom as imp;
 
+#[cfg(all(treering_shuttle, not(treering_loom)))]
+use shuttle as imp;
+
 pub use imp::sync::Arc;
 
-/// Atomics and fences. An atomic of loom may be made inside a model only, hence no `const` ones.
+/// Atomics and fences. An atomic of loom or shuttle may be used inside a model only.
 pub mod atomic {
     pub use super::imp::sync::atomic::{
         AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
@@ -30,6 +46,17 @@ pub mod atomic {
 #[inline]
 pub(crate) fn load_to_store(word: &atomic::AtomicU64, order: atomic::Ordering) -> u64 {
     if cfg!(treering_loom) { word.fetch_add(0, order) } else { word.load(order) }
+}
+
+/// A point at which other threads may go first, for memory that cannot be of this module's atomics,
+/// as the bytes of a page in a frame cannot. Nothing at all, but under shuttle.
+///
+/// (Nothing under loom, either, which has to see the accesses themselves: there a model brings memory
+/// of its own.)
+#[inline(always)]
+pub fn step() {
+    #[cfg(all(treering_shuttle, not(treering_loom)))]
+    shuttle::thread::sleep(std::time::Duration::ZERO);
 }
 
 /// Threads, and waiting for them.
@@ -80,5 +107,35 @@ impl<T> Mutex<T> {
             Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
             Err(TryLockError::WouldBlock) => None,
         }
+    }
+}
+
+/// What [`RwLock::read`] returns.
+pub type RwLockReadGuard<'a, T> = imp::sync::RwLockReadGuard<'a, T>;
+
+/// What [`RwLock::write`] returns.
+pub type RwLockWriteGuard<'a, T> = imp::sync::RwLockWriteGuard<'a, T>;
+
+/// For what is looked at often and changed seldom. That of `std`, not poisoned by a panic for the
+/// same reason as [`Mutex`].
+#[derive(Debug, Default)]
+pub struct RwLock<T>(imp::sync::RwLock<T>);
+
+impl<T> RwLock<T> {
+    /// An unlocked lock around `value`.
+    pub fn new(value: T) -> Self {
+        Self(imp::sync::RwLock::new(value))
+    }
+
+    /// Waits until no writer is inside.
+    #[inline]
+    pub fn read(&self) -> RwLockReadGuard<'_, T> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until nobody is inside.
+    #[inline]
+    pub fn write(&self) -> RwLockWriteGuard<'_, T> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

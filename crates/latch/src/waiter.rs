@@ -65,7 +65,7 @@ impl Waiter {
             hint::spin_loop();
             self.word.load(Acquire) == GRANTED
         };
-        !cfg!(treering_loom) && (0..SPINS).any(|_| granted())
+        !cfg!(any(treering_loom, treering_shuttle)) && (0..SPINS).any(|_| granted())
     }
 
     /// Lets it go on: everything the granting thread did is visible to it.

@@ -23,8 +23,10 @@
 //! The file's layout is described in [`crate::superblock`], [`crate::space`] and [`crate::map`].
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
+
+use treering_latch::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use treering_latch::sync::{Mutex, MutexGuard};
 
 use crate::check;
 use crate::checkpoint::Checkpointer;
@@ -270,5 +272,5 @@ impl fmt::Debug for PageFile {
 /// Locks a mutex whose state is sound even if a holder panicked: every change under it is complete
 /// before anything that may panic, or is an assertion about a bug.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }

@@ -13,9 +13,10 @@
 
 use std::io;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 
 use event_listener::Event;
+use treering_latch::sync::Mutex;
 
 use crate::buf::IoBuf;
 use crate::disk::{Completion, Lane, Op, Request};

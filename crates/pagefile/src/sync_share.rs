@@ -8,13 +8,15 @@
 //! write to one sync only, and the writes of those who wait may be among the lost.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use treering_latch::sync::Mutex;
 
 use crate::buf::IoBuf;
 use crate::counters::Counters;
 use crate::directory::OpenFile;
 use crate::disk::Completion;
-use crate::work::{Work, lock, share};
+use crate::work::{Work, share};
 
 /// A back end, as seen by a round that ends: something that performs works in the background.
 pub(crate) trait Backend: Send + Sync + 'static {
@@ -40,7 +42,7 @@ struct State {
 pub(crate) fn admit(backend: &Arc<dyn Backend>, rider: Work) -> Option<Work> {
     Counters::add(&backend.counters().syncs_asked, 1);
     let file = Arc::clone(&rider.file);
-    let mut state = lock(&file.syncs.state);
+    let mut state = file.syncs.state.lock();
     if state.running {
         state.waiting.push(rider);
         return None;
@@ -66,9 +68,8 @@ struct Round {
 
 impl Completion for Round {
     fn complete(self: Arc<Self>, _token: u64, _buf: IoBuf, result: io::Result<()>) {
-        let mut riders =
-            std::mem::take(&mut *self.riders.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut state = lock(&self.file.syncs.state);
+        let mut riders = std::mem::take(&mut *self.riders.lock());
+        let mut state = self.file.syncs.state.lock();
         if result.is_err() {
             riders.append(&mut state.waiting);
         }
@@ -97,7 +98,7 @@ mod tests {
 
     impl Backend for Desk {
         fn start(&self, work: Work) {
-            lock(&self.works).push(work);
+            self.works.lock().push(work);
         }
 
         fn counters(&self) -> &Counters {
@@ -110,7 +111,7 @@ mod tests {
 
     impl Completion for Told {
         fn complete(self: Arc<Self>, token: u64, _: IoBuf, result: io::Result<()>) {
-            lock(&self.0).push((token, result.err().and_then(|error| error.raw_os_error())));
+            self.0.lock().push((token, result.err().and_then(|error| error.raw_os_error())));
         }
     }
 
@@ -147,7 +148,7 @@ mod tests {
 
         /// Ends the one sync that is in flight.
         fn end(&self, errno: i32) {
-            let mut works = std::mem::take(&mut *lock(&self.desk.works));
+            let mut works = std::mem::take(&mut *self.desk.works.lock());
             assert_eq!(works.len(), 1, "one sync of a file is in flight at a time");
             let mut work = works.remove(0);
             let returned =
@@ -157,7 +158,7 @@ mod tests {
         }
 
         fn told(&self) -> Vec<(u64, Option<i32>)> {
-            std::mem::take(&mut *lock(&self.told.0))
+            std::mem::take(&mut *self.told.0.lock())
         }
     }
 
@@ -175,7 +176,7 @@ mod tests {
         assert_eq!(bench.told(), [(2, None), (3, None)]);
         bench.end(0);
         assert_eq!(bench.told(), [(4, None)]);
-        assert!(lock(&bench.desk.works).is_empty());
+        assert!(bench.desk.works.lock().is_empty());
         let counters = bench.desk.counters.read();
         assert_eq!((counters.syncs_asked, counters.syncs_done), (4, 3));
     }

@@ -11,9 +11,8 @@
 //! 3. Whoever has set an overlay opens the other side, and waits until nobody is left on the closed
 //!    one. Those on the open one have seen the overlay. One waits at a time: he has the turn.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-
 use event_listener::Event;
+use treering_latch::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// The attempts that are being made.
 #[derive(Default)]

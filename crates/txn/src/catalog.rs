@@ -14,10 +14,11 @@
 //! All of it is also in memory, and stays there: a look at it never waits.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use treering_blink::TreeRef;
+use treering_latch::sync::atomic::{AtomicBool, Ordering};
+use treering_latch::sync::{Mutex, MutexGuard};
 use treering_pagefile::{FileError, FileErrorKind, PageId};
 
 use crate::deferred::{DEFERRED, Deferred, parse_key};
@@ -226,7 +227,7 @@ impl Catalog {
     }
 
     fn lock(&self) -> MutexGuard<'_, Trees> {
-        self.trees.lock().unwrap_or_else(PoisonError::into_inner)
+        self.trees.lock()
     }
 }
 

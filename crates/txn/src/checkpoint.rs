@@ -14,11 +14,12 @@
 //! Any failure on the way poisons the engine (I8); the last checkpoint and the log behind it are
 //! untouched.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use event_listener::Event;
 use futures::future::select;
+use treering_latch::sync::Mutex;
+use treering_latch::sync::atomic::{AtomicU64, Ordering};
 use treering_pagefile::{CheckpointInfo, FileError, LogPosition};
 
 use crate::engine::Engine;
@@ -45,11 +46,11 @@ impl Checkpoints {
     }
 
     fn note(&self, log: LogPosition, sequence: u64) {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((log, sequence));
+        *self.last.lock() = Some((log, sequence));
     }
 
     pub(crate) fn last(&self) -> Option<(LogPosition, u64)> {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.last.lock()
     }
 }
 

@@ -3,14 +3,15 @@
 use std::any::Any;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use event_listener::Event;
 use futures::FutureExt;
 use futures::channel::oneshot;
 use treering_blink::{Forest, max_key_len, max_record_len};
 use treering_bufpool::{Pool, PoolStats};
+use treering_latch::sync::Mutex;
+use treering_latch::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use treering_pagefile::{FileError, FileErrorKind, Health, Room, Runtime, SpaceStats};
 
 use crate::attempts::Attempts;
@@ -388,7 +389,7 @@ impl Engine {
         let closed = FileError::new(FileErrorKind::Closed, "the database was closed");
         self.log.close(closed).await;
         self.pool().written().await;
-        let keep = self.keep.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let keep = self.keep.lock().take();
         drop(keep);
         self.over.store(true, Ordering::SeqCst);
         self.ended.notify(usize::MAX);

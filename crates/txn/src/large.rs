@@ -12,12 +12,13 @@
 //! nothing, and everybody is woken when there is some.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use event_listener::Event;
 use futures::channel::oneshot;
 use futures::future::{join_all, select};
 use treering_bufpool::{ValueMaker, Written};
+use treering_latch::sync::{Mutex, MutexGuard};
 use treering_pagefile::{FileError, sync_file};
 
 use crate::deferred::pause;
@@ -57,7 +58,7 @@ struct Queue {
 
 impl LargeWrites {
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock()
     }
 
     /// Some batches that are written together.

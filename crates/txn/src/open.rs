@@ -7,11 +7,12 @@
 //! this (I6).
 
 use std::any::Any;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use futures::channel::oneshot;
 use treering_blink::{Forest, TreeRef};
 use treering_bufpool::{Pool, PoolOptions, Refusal};
+use treering_latch::sync::{Mutex, MutexGuard};
 use treering_pagefile::{Disk, FileError, FileErrorKind, Health, PageFile, Presence, Runtime};
 
 use crate::catalog::{CATALOG, Catalog};
@@ -284,7 +285,7 @@ pub(crate) enum Posting {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 /// Makes an empty tree's root, waiting for what that takes.

@@ -18,11 +18,12 @@
 //! There is one overlay at a time; who wants the next waits for [`Overlays::turn`].
 
 use std::ops::Bound;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::Arc;
 
 use event_listener::{Event, EventListener};
 use treering_blink::{Direction, From};
+use treering_latch::sync::atomic::{AtomicBool, Ordering};
+use treering_latch::sync::{RwLock, RwLockReadGuard};
 
 use crate::batch::Batch;
 
@@ -87,7 +88,7 @@ impl Overlay {
 
     /// Everything before this place is in its page now.
     pub(crate) fn advance(&self, tree: u32, key: &[u8]) {
-        let mut applied = self.applied.write().unwrap_or_else(PoisonError::into_inner);
+        let mut applied = self.applied.write();
         *applied = (tree, key.to_vec());
     }
 
@@ -97,7 +98,7 @@ impl Overlay {
     }
 
     fn applied(&self) -> RwLockReadGuard<'_, Place> {
-        self.applied.read().unwrap_or_else(PoisonError::into_inner)
+        self.applied.read()
     }
 
     fn find(&self, applied: &Place, tree: u32, key: &[u8]) -> Option<Option<&[u8]>> {
@@ -199,19 +200,19 @@ impl Overlays {
         if !self.active.load(Ordering::SeqCst) {
             return None;
         }
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.current.read().clone()
     }
 
     /// Makes this the overlay. The caller has the turn.
     pub(crate) fn set(&self, overlay: Arc<Overlay>) {
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(overlay);
+        *self.current.write() = Some(overlay);
         self.active.store(true, Ordering::SeqCst);
     }
 
     /// All of it is applied, or it did not come to hold.
     pub(crate) fn clear(&self) {
         self.active.store(false, Ordering::SeqCst);
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.current.write() = None;
         self.notify_moved();
     }
 

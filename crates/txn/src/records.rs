@@ -7,8 +7,7 @@
 //! future only looks at the outcome; dropping it changes nothing.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use event_listener::Event;
 use futures::channel::oneshot;
@@ -16,6 +15,8 @@ use futures::future::select;
 use treering_blink::{TreeRef, Way};
 use treering_bufpool::{OwnedPin, Refusal};
 use treering_latch::Ticket;
+use treering_latch::sync::atomic::{AtomicU64, Ordering};
+use treering_latch::sync::{Mutex, MutexGuard};
 use treering_pagefile::PageId;
 
 use crate::attempt::{Attempt, Outcome};
@@ -76,7 +77,7 @@ impl Records {
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Record>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock()
     }
 
     /// Adds a record, waiting for room. Everybody who waits is woken when there is some, so it does

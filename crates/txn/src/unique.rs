@@ -5,7 +5,7 @@
 //! no number before that checkpoint is durable: so whatever a crash takes back, no later opening has
 //! the number of one that gave any.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use treering_latch::sync::atomic::{AtomicU64, Ordering};
 
 use crate::engine::Engine;
 use crate::error::Error;

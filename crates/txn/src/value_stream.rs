@@ -13,13 +13,14 @@
 //! to the value, which may be overwritten meanwhile. Its pages then stay until the next checkpoint;
 //! after that the reader says that the value was replaced.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use futures::channel::{mpsc, oneshot};
 use futures::future::{Either, select};
 use futures::{SinkExt, StreamExt};
 use treering_blink::TreeRef;
 use treering_bufpool::{ValueMaker, ValueRef, Written};
+use treering_latch::sync::Mutex;
 
 use crate::attempt::Outcome;
 use crate::batch::{Batch, OpKind};
@@ -155,7 +156,7 @@ impl Engine {
 }
 
 fn set(failed: &Mutex<Option<Error>>, error: Error) {
-    *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    *failed.lock() = Some(error);
 }
 
 impl ValueWriter {
@@ -246,7 +247,7 @@ impl ValueWriter {
         if task.messages.send(message).await.is_ok() {
             return Ok(());
         }
-        let failed = task.failed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let failed = task.failed.lock().take();
         Err(failed.unwrap_or_else(|| self.engine.ended()))
     }
 }

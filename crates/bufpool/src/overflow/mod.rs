@@ -48,9 +48,10 @@ mod relocate;
 mod settle;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
+use treering_latch::sync::atomic::{AtomicU64, Ordering};
+use treering_latch::sync::{Mutex, MutexGuard};
 use treering_pagefile::{Extent, PAGE_HEADER_LEN, PageId};
 
 use crate::pool::{Pool, lock};

@@ -7,13 +7,13 @@
 //! with the entry in one step. After a crash the engine goes on with it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use event_listener::Event;
 use futures::channel::oneshot;
 use treering_blink::{Blocked, Direction, Edit, From, Nearest, Page, Step, TreeRef};
 use treering_bufpool::Read;
+use treering_latch::sync::atomic::{AtomicU64, Ordering};
 use treering_pagefile::Room;
 
 use super::Deferred;

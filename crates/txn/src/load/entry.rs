@@ -6,10 +6,10 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use treering_blink::{Edit, Stored};
 use treering_bufpool::Pool;
+use treering_latch::sync::{Mutex, MutexGuard};
 use treering_pagefile::{PageId, Room};
 
 use crate::attempt::Attempt;
@@ -163,7 +163,7 @@ impl Loads {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, UnderWay>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

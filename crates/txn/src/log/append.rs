@@ -160,7 +160,7 @@ impl Log {
         }
     }
 
-    fn appliers_of(&self, epoch: u64) -> &std::sync::atomic::AtomicU64 {
+    fn appliers_of(&self, epoch: u64) -> &treering_latch::sync::atomic::AtomicU64 {
         &self.appliers[(epoch & 1) as usize]
     }
 }

@@ -41,11 +41,12 @@ mod reader;
 mod segment;
 mod wait;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use event_listener::{Event, EventListener};
+use treering_latch::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use treering_latch::sync::{Mutex, MutexGuard};
 use treering_pagefile::{Disk, FileError, Health, LogPosition, Runtime};
 
 use format::{BLOCK, GROUP_HEADER, RECORD_HEADER, padded};
@@ -312,7 +313,7 @@ impl Log {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn arc(&self) -> Arc<Log> {
