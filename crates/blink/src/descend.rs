@@ -9,6 +9,7 @@
 use std::sync::atomic::AtomicU64;
 
 use treering_bufpool::Read;
+use treering_latch::planted_bug;
 use treering_pagefile::PageId;
 
 use crate::forest::{Forest, Step, TreeError, TreeRef};
@@ -109,7 +110,11 @@ impl Forest {
                 if expected.is_some_and(|level| level != here) {
                     return Look::Lost;
                 }
-                match target.position(&view) {
+                let position = match planted_bug!(FenceNotChecked) && page != tree.root {
+                    true => Position::Here,
+                    false => target.position(&view),
+                };
+                match position {
                     Position::Before => Look::Lost,
                     Position::Beyond => match view.right() {
                         Some(right) => Look::Right(right, view.unposted()),

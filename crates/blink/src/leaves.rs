@@ -7,7 +7,8 @@
 //! right of those already held: otherwise it is reached from the last one by right links. See
 //! `order` for what makes that safe while pages are freed.
 
-use treering_bufpool::{ExclusivePage, PinnedPage};
+use treering_bufpool::{ExclusivePage, PinnedPage, Read};
+use treering_latch::planted_bug;
 use treering_pagefile::PageId;
 
 use crate::descend::{Live, Target, Way};
@@ -109,13 +110,22 @@ impl<'f> Leaves<'f> {
             }
         };
         for _ in 0..RIGHT_STEPS_MAX {
-            let page = next.write();
+            #[cfg_attr(not(treering_planted_bug), expect(unused_mut, reason = "but for canaries"))]
+            let mut page = next.write();
             let view = Page::new(page.words());
             if view.tree() != tree.id || !view.is_leaf() {
                 return Err(Blocked::Moved);
             }
-            match view.position(key) {
+            let position = match planted_bug!(LeafNotCheckedAgain) {
+                true => Position::Here,
+                false => view.position(key),
+            };
+            match position {
                 Position::Here => {
+                    #[cfg(treering_planted_bug)]
+                    if planted_bug!(SecondLeafNotLatched) && !self.pages.is_empty() {
+                        page.lose_latch();
+                    }
                     self.pages.push((tree, page));
                     self.of_key.push(self.pages.len() - 1);
                     return Ok(());
@@ -150,12 +160,19 @@ impl<'f> Leaves<'f> {
             let mut low = Vec::new();
             // One look: it may turn out to lie to the left, where somebody may hold it and wait for
             // `last`.
-            let is_leaf = pool.glance(candidate, |words| {
+            let mut look = |words: &[_]| {
                 let view = Page::new(words);
                 low.clear();
                 view.low_into(&mut low);
                 view.tree() == tree.id && view.is_leaf()
-            });
+            };
+            let is_leaf = match planted_bug!(BatchWaitsToLook) {
+                true => match pool.read_page(candidate, &mut look) {
+                    Read::Done(is_leaf) => Some(is_leaf),
+                    Read::Absent | Read::Free => None,
+                },
+                false => pool.glance(candidate, &mut look),
+            };
             if is_leaf == Some(true) && low >= high {
                 return Ok(pinned);
             }

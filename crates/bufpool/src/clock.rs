@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use treering_latch::planted_bug;
 use treering_pagefile::PageId;
 
 use crate::frame::{COLD, FRESH, Frame};
@@ -19,7 +20,8 @@ impl Pool {
         for _ in 0..2 * self.frames.len() {
             let index = self.hand.fetch_add(1, Ordering::Relaxed) % self.frames.len();
             let frame = &self.frames[index];
-            if frame.pins.load(Ordering::SeqCst) != 0 || !frame.is_clean() {
+            let pinned = frame.pins.load(Ordering::SeqCst) != 0 && !planted_bug!(PinNotCounted);
+            if pinned || !frame.is_clean() {
                 continue;
             }
             match frame.warmth.load(Ordering::Relaxed) {
@@ -58,7 +60,11 @@ impl Pool {
         }
         // Now nobody can pin it, and whoever had it latched was pinned. The latch is taken for its
         // version: optimistic readers of this page must not take the next page's bytes for its.
-        if let Some(latched) = frame.latch.try_write() {
+        let latched = match planted_bug!(EvictedWithoutLatch) {
+            true => None,
+            false => frame.latch.try_write(),
+        };
+        if latched.is_some() || planted_bug!(EvictedWithoutLatch) {
             let page = frame.page();
             if page != PageId::NONE
                 && frame.is_clean()
@@ -71,6 +77,7 @@ impl Pool {
                 return true;
             }
         }
+        drop(latched);
         frame.unclaim();
         false
     }

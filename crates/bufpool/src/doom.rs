@@ -16,6 +16,8 @@
 
 use std::sync::atomic::Ordering;
 
+use treering_latch::planted_bug;
+
 use crate::frame::{CLAIMED, COLD};
 use crate::guard::{ExclusivePage, Refusal};
 use crate::pool::lock;
@@ -44,7 +46,10 @@ impl<'p> ExclusivePage<'p> {
             return Err(Refusal::Staging);
         }
         let (one, order) = (1, Ordering::AcqRel);
-        if frame.pins.compare_exchange(one, one | CLAIMED, order, Ordering::Relaxed).is_err() {
+        if planted_bug!(FreedWhilePinned) {
+            frame.pins.fetch_or(CLAIMED, order);
+        } else if frame.pins.compare_exchange(one, one | CLAIMED, order, Ordering::Relaxed).is_err()
+        {
             return Err(Refusal::Pinned);
         }
         let doomed = DoomedPage { page: Some(self) };

@@ -140,6 +140,14 @@ impl<'p> ExclusivePage<'p> {
         if pool.file.try_reserve(1, room) { Ok(true) } else { Err(Refusal::Space) }
     }
 
+    /// A mistake made on purpose: whoever holds the page goes on without its latch.
+    #[cfg(treering_planted_bug)]
+    pub fn lose_latch(&mut self) {
+        // Never freed, in a build that is made to fail.
+        let nobodys: &'static treering_latch::PhaseFair = Box::leak(Box::default());
+        self._latch = nobodys.write();
+    }
+
     pub(crate) fn place(&self) -> (&'p Pool, u32) {
         (self.pin.pool, self.pin.index)
     }

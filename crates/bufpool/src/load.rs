@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 
+use treering_latch::planted_bug;
 use treering_latch::sync::Mutex;
 use treering_pagefile::{FileError, FileErrorKind, IoBuf, Lane, Op, PageId, Request, verify};
 
@@ -350,10 +351,13 @@ impl LoadQueue {
 
 impl Load {
     fn finish(&self, outcome: Result<(), FileError>) {
+        let too_soon =
+            planted_bug!(LoadWakesTooSoon).then(|| std::mem::take(&mut lock(&self.state).wakers));
         let wakers = {
             let mut state = lock(&self.state);
             state.done = Some(outcome);
-            std::mem::take(&mut state.wakers)
+            let wakers = std::mem::take(&mut state.wakers);
+            too_soon.unwrap_or(wakers)
         };
         for waker in wakers {
             waker.wake();

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::{Arc, Weak};
 
 use event_listener::Event;
+use treering_latch::planted_bug;
 use treering_latch::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use treering_latch::sync::{Mutex, MutexGuard, hint};
 use treering_pagefile::{AlignedBuf, Completion, Health, IoBuf, MapEntry, PageFile, PageId};
@@ -187,7 +188,7 @@ impl Pool {
                 continue;
             }
             let result = look(self.memory.words(index as usize));
-            if frame.latch.validate(version) {
+            if frame.latch.validate(version) || planted_bug!(NoValidation) {
                 self.touch(frame);
                 return Read::Done(result);
             }

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use event_listener::EventListener;
 use futures::future::{Either, select};
+use treering_latch::planted_bug;
 use treering_latch::sync::{hint, step};
 use treering_pagefile::{
     AlignedBuf, Extent, FileError, FileErrorKind, IoBuf, Lane, MapEntry, Op, PageId, Request,
@@ -230,7 +231,7 @@ impl Pool {
             }
             hint::spin_loop();
         }
-        let latch = frame.latch.read();
+        let latch = (!planted_bug!(CopiedWithoutLatch)).then(|| frame.latch.read());
         let image = self.image_latched(index, up_to);
         drop(latch);
         // Not `Pool::unpin`: that would start loads, and a load that finds no frame calls for the

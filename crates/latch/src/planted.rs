@@ -1,12 +1,13 @@
 //! Bugs planted on purpose (`--cfg treering_planted_bug` only), so that a model check that finds
-//! nothing is noticed: each model of `loom-tests/` has to find the ones that are its business.
+//! nothing is noticed: each model of `loom-tests/` has to find the ones that are its business, and
+//! `ci/shuttle --canaries` those of the pool, the trees and the engine.
 //!
-//! Armed per thread. Loom runs all threads of a model on the thread that explores it, so a test
-//! arms a bug for its own model while other tests run beside it.
+//! Armed per thread. Loom and shuttle run all threads of a model on the thread that explores it, so a
+//! test arms a bug for its own model while other tests run beside it.
 
 use std::cell::Cell;
 
-/// What can go wrong in a latch.
+/// What can go wrong, in a latch or above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
     /// L1: a writer enters without seeing all that was done inside before it.
@@ -47,6 +48,32 @@ pub enum Bug {
     PostingsShareAPage,
     /// L7: sets 2 and 4 are one.
     OneTicketForTwoSets,
+    /// Pool: a page that was read without a latch is believed as it is.
+    NoValidation,
+    /// Pool: a page that somebody has pinned is evicted all the same.
+    PinNotCounted,
+    /// Pool: a page is evicted without its latch, so its version does not move.
+    EvictedWithoutLatch,
+    /// Pool: an image for the disk is copied without the page's latch.
+    CopiedWithoutLatch,
+    /// Pool: a page that somebody has pinned is freed all the same.
+    FreedWhilePinned,
+    /// Pool: those who are to be woken by a load are taken note of before it counts as ended.
+    LoadWakesTooSoon,
+    /// Trees: the leaves of a batch are not latched, but for the first.
+    SecondLeafNotLatched,
+    /// Trees: a batch that holds a leaf waits for the latch of another to see where that lies.
+    BatchWaitsToLook,
+    /// Trees: who has followed a link does not look whether the key is there.
+    FenceNotChecked,
+    /// Trees: a leaf that was found for a batch is not looked at again under its latch.
+    LeafNotCheckedAgain,
+    /// Trees: a split is posted with the fence that the page had before it was latched.
+    PostedWithoutFence,
+    /// Engine: a commit is acknowledged while its group is on its way to the disk.
+    AcknowledgedTooSoon,
+    /// Engine: a checkpoint does not wait for those who are still changing pages in its epoch.
+    CheckpointDoesNotWait,
 }
 
 thread_local! {

@@ -11,6 +11,8 @@
 //! Needs `--cfg treering_shuttle`; `ci/shuttle` builds and runs it. Without, it is empty.
 
 #[cfg(treering_shuttle)]
+mod canaries;
+#[cfg(treering_shuttle)]
 mod explore;
 #[cfg(treering_shuttle)]
 mod history;

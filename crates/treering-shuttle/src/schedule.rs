@@ -88,7 +88,7 @@ impl Seeded {
 
     fn choose(&mut self, tasks: &[&Task], current: Option<usize>, yielding: bool) -> usize {
         let others = |id: &usize| !yielding || Some(*id) != current || tasks.len() == 1;
-        let candidates = tasks.iter().map(|task| usize::from(task.id())).filter(others);
+        let mut candidates = tasks.iter().map(|task| usize::from(task.id())).filter(others);
         let stays = |id: &usize| Some(*id) == current;
         let go_on = current.filter(|_| candidates.clone().any(|id| stays(&id)));
         match (self.style, go_on) {
@@ -107,7 +107,7 @@ impl Seeded {
             }
             _ => {
                 let nth = self.rng.random_range(0..candidates.clone().count());
-                candidates.skip(nth).next().unwrap_or_default()
+                candidates.nth(nth).unwrap_or_default()
             }
         }
     }

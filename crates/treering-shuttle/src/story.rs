@@ -32,6 +32,10 @@ struct Scale {
     /// Keys of each writer.
     keys: usize,
     value_max: usize,
+    /// Keys of a batch.
+    batch_max: usize,
+    /// Which of the keys that are there all along are: each that this divides.
+    anchor_each: usize,
     photo: bool,
 }
 
@@ -44,6 +48,8 @@ impl Scale {
             rounds: rng.random_range(8..=40),
             keys: [12, 30, 60][rng.random_range(0..3)],
             value_max: [10, 60, 120][rng.random_range(0..3)],
+            batch_max: [2, 2, 4, 8][rng.random_range(0..4)],
+            anchor_each: [2, 2, 8][rng.random_range(0..3)],
             photo: rng.random(),
         }
     }
@@ -98,11 +104,12 @@ fn set_up(machine: &Machine, scale: Scale, rng: &mut SmallRng) -> Town {
         for owner in (0..scale.writers).chain([ANCHOR]) {
             history.add_key(&key_of(owner, number));
         }
-        if number % 2 == 0 {
+        if number % scale.anchor_each == 0 {
             put(key_of(ANCHOR, number), rng.random_range(0..=scale.value_max));
         }
     }
-    Town { db, tree, history, value_max: scale.value_max, rounds: scale.rounds }
+    let Scale { value_max, batch_max, rounds, .. } = scale;
+    Town { db, tree, history, value_max, batch_max, rounds }
 }
 
 /// All users at the same time. Returns how often they counted, and what was photographed.

@@ -19,6 +19,8 @@ pub(crate) struct Town {
     pub(crate) history: History,
     /// Values have at most so many bytes.
     pub(crate) value_max: usize,
+    /// A batch has at most so many keys.
+    pub(crate) batch_max: usize,
     /// How often each does something.
     pub(crate) rounds: usize,
 }
@@ -62,7 +64,10 @@ impl Writer {
         for _ in 0..self.town.rounds {
             match self.rng.random_range(0..12) {
                 0..3 => self.change(1),
-                3..6 => self.change(2),
+                3..6 => {
+                    let count = self.rng.random_range(2..=self.town.batch_max);
+                    self.change(count);
+                }
                 6 => self.clear(),
                 7 | 8 => self.fill(),
                 9 => self.look(),
@@ -85,12 +90,21 @@ impl Writer {
         }
     }
 
-    /// Puts or deletes some of its keys in one batch.
+    /// Puts or deletes some of its keys in one batch: anywhere, or within a few leaves.
     fn change(&mut self, count: usize) {
         let mut after = BTreeMap::new();
+        let window = match self.rng.random() {
+            true => 0..self.keys,
+            false => {
+                let from = self.rng.random_range(0..self.keys);
+                from..self.keys.min(from + 2 * count)
+            }
+        };
         for _ in 0..count {
+            let number = self.rng.random_range(window.clone());
             let len = self.rng.random_range(0..=self.town.value_max);
-            after.insert(self.key(), self.rng.random_ratio(2, 3).then_some(len));
+            let key = key_of(self.owner, number);
+            after.insert(key, self.rng.random_ratio(2, 3).then_some(len));
         }
         self.commit(after.into_iter().collect());
     }
