@@ -11,7 +11,7 @@
 //!   a bound.
 //!
 //! A thread that says that it only waits (a spinning latch, a poll that asks to be polled again)
-//! lets others go first in any style, and no thread of a rank runs for ever.
+//! lets others go first in any style, and no thread runs for ever.
 //!
 //! While a thread [sets the stage](quietly), nothing is mixed: making a tree is not what an execution
 //! is about.
@@ -54,8 +54,11 @@ pub(crate) struct Seeded {
     counts: Rc<Counts>,
 }
 
-/// A thread of a rank goes on for so many steps at most.
+/// A thread goes on for so many steps in a row at most: one that polls until others have done something
+/// may not say that it waits.
 const PATIENCE: u32 = 20_000;
+/// Hardly ever.
+const QUIETLY: Style = Style::Sticky { leave_one_in: 5000 };
 
 thread_local! {
     static QUIET: Cell<bool> = const { Cell::new(false) };
@@ -89,14 +92,17 @@ impl Seeded {
     fn choose(&mut self, tasks: &[&Task], current: Option<usize>, yielding: bool) -> usize {
         let others = |id: &usize| !yielding || Some(*id) != current || tasks.len() == 1;
         let mut candidates = tasks.iter().map(|task| usize::from(task.id())).filter(others);
-        let stays = |id: &usize| Some(*id) == current;
-        let go_on = current.filter(|_| candidates.clone().any(|id| stays(&id)));
-        match (self.style, go_on) {
-            (_, Some(current)) if QUIET.get() => current,
-            (Style::Sticky { leave_one_in }, Some(current)) if !self.one_in(leave_one_in) => {
-                current
-            }
-            (Style::Ranked { fall_one_in }, _) if !QUIET.get() => {
+        let goes_on = current.filter(|current| candidates.clone().any(|id| id == *current));
+        let style = if QUIET.get() { QUIETLY } else { self.style };
+        match style {
+            Style::Sticky { leave_one_in } => match goes_on {
+                Some(current) if self.in_a_row < PATIENCE && !self.one_in(leave_one_in) => current,
+                _ => {
+                    let nth = self.rng.random_range(0..candidates.clone().count());
+                    candidates.nth(nth).unwrap_or_default()
+                }
+            },
+            Style::Ranked { fall_one_in } => {
                 if let Some(current) = current
                     && (yielding || self.in_a_row > PATIENCE || self.one_in(fall_one_in))
                 {
@@ -104,10 +110,6 @@ impl Seeded {
                     self.ranks.insert(current, self.lowest);
                 }
                 candidates.max_by_key(|&id| self.rank(id)).unwrap_or_default()
-            }
-            _ => {
-                let nth = self.rng.random_range(0..candidates.clone().count());
-                candidates.nth(nth).unwrap_or_default()
             }
         }
     }
