@@ -36,11 +36,16 @@ struct Scale {
     batch_max: usize,
     /// Which of the keys that are there all along are: each that this divides.
     anchor_each: usize,
+    /// All that anybody does is batches, in the same place.
+    crowded: bool,
     photo: bool,
 }
 
 impl Scale {
     fn draw(rng: &mut SmallRng) -> Self {
+        if rng.random_ratio(1, 4) {
+            return Self::crowded(rng);
+        }
         Self {
             frames: [16, 16, 20, 64][rng.random_range(0..4)],
             writers: rng.random_range(2..=4),
@@ -50,7 +55,26 @@ impl Scale {
             value_max: [10, 60, 120][rng.random_range(0..3)],
             batch_max: [2, 2, 4, 8][rng.random_range(0..4)],
             anchor_each: [2, 2, 8][rng.random_range(0..3)],
+            crowded: false,
             photo: rng.random(),
+        }
+    }
+
+    /// What the story in `treering/tests/it/latch_order.rs` needs: a batch that has found its leaves,
+    /// one that splits them three ways, and a third that comes between.
+    fn crowded(rng: &mut SmallRng) -> Self {
+        let rounds = rng.random_range(4..=12);
+        Self {
+            frames: 64,
+            writers: rng.random_range(3..=5),
+            readers: 0,
+            rounds,
+            keys: 3 * rounds + 6,
+            value_max: [40, 120][rng.random_range(0..2)],
+            batch_max: rng.random_range(4..=8),
+            anchor_each: 6,
+            crowded: true,
+            photo: false,
         }
     }
 }
@@ -108,8 +132,8 @@ fn set_up(machine: &Machine, scale: Scale, rng: &mut SmallRng) -> Town {
             put(key_of(ANCHOR, number), rng.random_range(0..=scale.value_max));
         }
     }
-    let Scale { value_max, batch_max, rounds, .. } = scale;
-    Town { db, tree, history, value_max, batch_max, rounds }
+    let Scale { value_max, batch_max, crowded, rounds, .. } = scale;
+    Town { db, tree, history, value_max, batch_max, crowded, rounds }
 }
 
 /// All users at the same time. Returns how often they counted, and what was photographed.
@@ -124,8 +148,10 @@ fn live(machine: &Machine, town: &Town, scale: Scale, rng: &mut SmallRng) -> (u6
         let (town, seed) = (town.clone(), rng.random());
         others.push(thread::spawn(move || users::read(&town, scale.keys, seed)));
     }
-    let (house, seed) = (town.clone(), rng.random());
-    others.push(thread::spawn(move || users::keep_house(&house, seed)));
+    if !scale.crowded {
+        let (town, seed) = (town.clone(), rng.random());
+        others.push(thread::spawn(move || users::keep_house(&town, seed)));
+    }
     let photo = scale.photo.then(|| {
         let (town, disk, seed) = (town.clone(), Arc::clone(&machine.disk), rng.random());
         thread::spawn(move || users::photograph(&town, &disk, seed))

@@ -21,6 +21,8 @@ pub(crate) struct Town {
     pub(crate) value_max: usize,
     /// A batch has at most so many keys.
     pub(crate) batch_max: usize,
+    /// Whether all that anybody does is batches, in the same place.
+    pub(crate) crowded: bool,
     /// How often each does something.
     pub(crate) rounds: usize,
 }
@@ -32,6 +34,9 @@ const COUNTER: &[u8] = b"012 counter";
 pub(crate) fn wait<F: IntoFuture>(future: F) -> F::Output {
     shuttle::future::block_on(future.into_future())
 }
+
+/// By how much the crowd moves on at a time.
+const CROWD_STEP: usize = 3;
 
 /// Keys of all writers lie between each other: the number comes first.
 pub(crate) fn key_of(owner: usize, number: usize) -> Vec<u8> {
@@ -61,6 +66,10 @@ impl Writer {
 
     /// Runs to the end; says how often it counted.
     pub(crate) fn run(mut self) -> u64 {
+        if self.town.crowded {
+            self.crowd();
+            return 0;
+        }
         for _ in 0..self.town.rounds {
             match self.rng.random_range(0..12) {
                 0..3 => self.change(1),
@@ -83,6 +92,9 @@ impl Writer {
     }
 
     fn durability(&mut self) -> Durability {
+        if self.town.crowded {
+            return Durability::None;
+        }
         match self.rng.random_range(0..4) {
             0 => Durability::Durable,
             1 => Durability::Buffered,
@@ -107,6 +119,21 @@ impl Writer {
             after.insert(key, self.rng.random_ratio(2, 3).then_some(len));
         }
         self.commit(after.into_iter().collect());
+    }
+
+    /// Batches that go with everybody else's to the same few leaves, which split three ways under them:
+    /// whoever has found his leaves finds them elsewhere when he latches them.
+    fn crowd(&mut self) {
+        for round in 0..self.town.rounds {
+            let from = round * CROWD_STEP;
+            let mut after = BTreeMap::new();
+            for _ in 0..self.rng.random_range(2..=self.town.batch_max) {
+                let number = self.rng.random_range(from..self.keys.min(from + 3 * CROWD_STEP));
+                let len = self.rng.random_range(self.town.value_max / 2..=self.town.value_max);
+                after.insert(key_of(self.owner, number), Some(len));
+            }
+            self.commit(after.into_iter().collect());
+        }
     }
 
     /// Deletes keys in a row, one by one: pages become empty and are merged.
