@@ -4,8 +4,12 @@
 //! `cargo test --workspace` neither builds loom nor runs a model.
 #![cfg(treering_loom)]
 
+pub mod bench;
+pub mod desk;
+pub mod journal;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 use loom::model::Builder;
 
@@ -20,8 +24,16 @@ pub const PREEMPTIONS: usize = 4;
 /// Panics with what the model panicked with, or with loom's `deadlock`.
 pub fn explore(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
     let mut builder = Builder::new();
+    // What a model sets up counts as well.
+    builder.max_branches = 100_000;
     builder.preemption_bound.get_or_insert(preemptions);
-    builder.check(model);
+    let executions = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&executions);
+    builder.check(move || {
+        counted.fetch_add(1, SeqCst);
+        model();
+    });
+    println!("{} executions", executions.load(SeqCst));
 }
 
 /// [`explore`] for a model that demands something only of executions of a certain kind (such as:

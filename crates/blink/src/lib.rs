@@ -16,6 +16,10 @@
 //!
 //! Where to begin reading: `layout` (a page, byte by byte), `descend`, `apply`, `post`.
 
+// Loom does not see what `event_listener` does; in a model its names mean `treering_latch`'s stand-ins.
+#[cfg(treering_loom)]
+extern crate treering_latch as event_listener;
+
 mod ahead;
 mod apply;
 mod build;

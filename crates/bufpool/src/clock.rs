@@ -1,8 +1,7 @@
 //! Victims: a clock with second chances over clean, unpinned frames.
 
-use std::sync::atomic::Ordering;
-
 use treering_latch::planted_bug;
+use treering_latch::sync::atomic::{Ordering, fence};
 use treering_pagefile::PageId;
 
 use crate::frame::{COLD, FRESH, Frame};
@@ -14,6 +13,11 @@ impl Pool {
     /// frame is pinned, dirty, being loaded or being written: the cleaner makes more.
     pub(crate) fn claim_frame(&self) -> Option<u32> {
         if let Some(index) = lock(&self.empty).pop() {
+            // Who emptied it has moved its version, on another thread perhaps. What is stored to it
+            // from here on must not be seen without that (the fences of `PhaseFair`).
+            if !planted_bug!(EmptyFrameWithoutFence) {
+                fence(Ordering::Release);
+            }
             return Some(index);
         }
         // A frame that can be had is warm for one round at most, so the second finds it.

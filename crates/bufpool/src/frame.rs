@@ -114,7 +114,8 @@ impl Frame {
     }
 
     pub(crate) fn is_clean(&self) -> bool {
-        self.dirty_epoch.load(Ordering::SeqCst) == 0 && !self.writing.load(Ordering::SeqCst)
+        let on_its_way = self.writing.load(Ordering::SeqCst) && !planted_bug!(VictimMayBeOnItsWay);
+        self.dirty_epoch.load(Ordering::SeqCst) == 0 && !on_its_way
     }
 
     /// Notes that somebody has seen the page; true if nobody had since it was loaded.

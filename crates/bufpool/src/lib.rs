@@ -36,6 +36,10 @@
 //! the version of a frame that it empties (under the latch, for an instant), so whatever such a
 //! reader saw of a frame's next life is thrown away.
 
+// Loom does not see what `event_listener` does; in a model its names mean `treering_latch`'s stand-ins.
+#[cfg(treering_loom)]
+extern crate treering_latch as event_listener;
+
 mod ahead;
 mod built;
 mod clock;

@@ -270,6 +270,10 @@ impl Pool {
             Ok(()) => Place::Resident(index),
             Err(_) => Place::Disk(extent),
         };
+        if planted_bug!(LoadForgottenTooEarly) {
+            let forgotten = lock(&self.loads).by_page.remove(&page);
+            forgotten.into_iter().for_each(|load| load.finish(Ok(())));
+        }
         let (load, waited_for) = {
             // Together, so that `want` never sees a page loading without its load.
             let mut queue = lock(&self.loads);
@@ -356,6 +360,9 @@ impl Load {
         let wakers = {
             let mut state = lock(&self.state);
             state.done = Some(outcome);
+            if planted_bug!(LoadWakesOne) {
+                state.wakers.truncate(1);
+            }
             let wakers = std::mem::take(&mut state.wakers);
             too_soon.unwrap_or(wakers)
         };

@@ -60,7 +60,7 @@ struct Entry {
 
 /// Chunk `k` holds `FIRST_CHUNK << k` pages, so that the table doubles without ever moving a word
 /// that somebody may be looking at.
-const FIRST_CHUNK: u64 = 1024;
+const FIRST_CHUNK: u64 = if cfg!(treering_loom) { 4 } else { 1024 };
 const CHUNKS: usize = 40;
 
 struct Chunk {

@@ -234,6 +234,9 @@ impl Pool {
         let latch = (!planted_bug!(CopiedWithoutLatch)).then(|| frame.latch.read());
         let image = self.image_latched(index, up_to);
         drop(latch);
+        if planted_bug!(CleanedAfterLatch) && image.is_some() {
+            frame.dirty_epoch.store(0, Ordering::Release);
+        }
         // Not `Pool::unpin`: that would start loads, and a load that finds no frame calls for the
         // cleaner, which this may be, so that it would keep itself busy. A frame that is dirty or
         // being written is of no use to a load yet.
@@ -267,7 +270,9 @@ impl Pool {
         let (page, stamp) = (frame.page(), self.file.next_stamp());
         // In this order: `write_epoch` must find either the page dirty or the write in flight.
         self.writes_in_flight[epoch as usize & 1].fetch_add(1, Ordering::AcqRel);
-        frame.dirty_epoch.store(0, Ordering::Release);
+        if !planted_bug!(CleanedAfterLatch) {
+            frame.dirty_epoch.store(0, Ordering::Release);
+        }
         self.dirty.fetch_sub(1, Ordering::Relaxed);
         Some(Image { index, page, epoch, stamp, buf })
     }

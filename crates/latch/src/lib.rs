@@ -150,6 +150,11 @@
 //!   fences of L4.
 
 mod line;
+#[cfg(treering_loom)]
+#[doc(hidden)]
+pub mod loom_atomic;
+#[cfg(treering_loom)]
+mod loom_event;
 mod page_latch;
 mod phase_fair;
 #[cfg(treering_planted_bug)]
@@ -159,6 +164,9 @@ pub mod sync;
 mod ticket;
 mod waiter;
 
+#[cfg(treering_loom)]
+#[doc(hidden)]
+pub use loom_event::{Event, EventListener};
 pub use page_latch::{Mode, PageGuard, PageLatch};
 pub use phase_fair::{PhaseFair, ReadGuard, Version, WriteGuard};
 pub use ticket::{TaskGuard, Ticket, TicketGuard, Turn};

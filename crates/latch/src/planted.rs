@@ -74,6 +74,34 @@ pub enum Bug {
     AcknowledgedTooSoon,
     /// Engine: a checkpoint does not wait for those who are still changing pages in its epoch.
     CheckpointDoesNotWait,
+    /// Pool: who pins a page does not look again whether it is still in its frame.
+    PinBelievesFirstLook,
+    /// Pool: a page whose image is on its way to disk counts as clean.
+    VictimMayBeOnItsWay,
+    /// Pool: a frame is filled without a fence after it was taken from the empty ones.
+    EmptyFrameWithoutFence,
+    /// Pool: of all who wait for a load, the first is woken.
+    LoadWakesOne,
+    /// Pool: a load is forgotten before its page has come.
+    LoadForgottenTooEarly,
+    /// Pool: a page counts as clean only when the latch has been let go of after the copy.
+    CleanedAfterLatch,
+    /// Log: a group that was wished for while another was on its way is not sent off after it.
+    NextGroupForgotten,
+    /// Log: who waits for the group on its way is noted with those who wait for the filling one.
+    WaitsForWrongGroup,
+    /// Log: a record is appended before its applier is counted.
+    ApplierCountedLate,
+    /// Log: whether an epoch is current is looked at before the applier is counted.
+    ApplierLooksFirst,
+    /// Log: the last applier of a closed epoch tells nobody.
+    LastApplierIsSilent,
+    /// Engine: an attempt looks whether the door is closed before it counts itself in.
+    DoorLooksFirst,
+    /// Engine: who waits for the end looks for tasks before it looks for attempts.
+    DoorTasksFirst,
+    /// Engine: the last one out does not tell who waits.
+    LastOneOutIsSilent,
 }
 
 thread_local! {

@@ -31,7 +31,11 @@ use shuttle as imp;
 
 pub use imp::sync::Arc;
 
+#[cfg(treering_loom)]
+pub use crate::loom_atomic as atomic;
+
 /// Atomics and fences. An atomic of loom or shuttle may be used inside a model only.
+#[cfg(not(treering_loom))]
 pub mod atomic {
     pub use super::imp::sync::atomic::{
         AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,

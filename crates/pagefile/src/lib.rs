@@ -14,6 +14,10 @@
 //! and [`Runtime`] (where engine tasks run and what time it is). Behind them stand io_uring, a
 //! portable thread pool, and a simulated disk with its own deterministic executor.
 
+// Loom does not see what `event_listener` does; in a model its names mean `treering_latch`'s stand-ins.
+#[cfg(treering_loom)]
+extern crate treering_latch as event_listener;
+
 mod backend;
 mod buf;
 mod check;

@@ -14,10 +14,10 @@ use treering_latch::sync::Mutex;
 use treering_latch::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use treering_pagefile::{FileError, FileErrorKind, Health, Room, Runtime, SpaceStats};
 
-use crate::attempts::Attempts;
 use crate::catalog::Catalog;
 use crate::checkpoint::Checkpoints;
 use crate::deferred::Drops;
+use crate::door::{Door, Inside};
 use crate::error::Error;
 use crate::large::{LargeWrites, WRITERS};
 use crate::load::Loads;
@@ -130,33 +130,14 @@ pub struct Engine {
     pub(crate) unique: Unique,
     /// Nothing is ever written: there is no log, and no task that changes anything.
     pub(crate) read_only: bool,
-    pub(crate) closed: AtomicBool,
+    pub(crate) door: Door,
     pub(crate) closing: Event,
     recovery: Recovery,
     pub(crate) runtime: Arc<dyn Runtime>,
-    tasks: AtomicUsize,
-    task_ended: Event,
-    /// Attempts that are just being made: see [`Engine::enter`].
-    pub(crate) attempts: Attempts,
     /// What has to live as long as anything may be written: the lock of the directory.
     keep: Mutex<Option<Box<dyn Any + Send + Sync>>>,
     over: AtomicBool,
     ended: Event,
-}
-
-/// An attempt to change something, counted while it is made.
-pub(crate) struct Entered<'e> {
-    engine: &'e Engine,
-    side: usize,
-}
-
-impl Drop for Entered<'_> {
-    fn drop(&mut self) {
-        self.engine.attempts.leave(self.side);
-        if self.engine.closed.load(Ordering::SeqCst) {
-            self.engine.task_ended.notify(usize::MAX);
-        }
-    }
 }
 
 /// What [`Engine::new`] puts together.
@@ -222,13 +203,10 @@ impl Engine {
             incarnation: parts.incarnation,
             unique,
             read_only: parts.read_only,
-            closed: AtomicBool::new(false),
+            door: Door::default(),
             closing: Event::new(),
             recovery: parts.recovery,
             runtime: parts.runtime,
-            tasks: AtomicUsize::new(0),
-            task_ended: Event::new(),
-            attempts: Attempts::default(),
             keep: Mutex::new(Some(parts.keep)),
             over: AtomicBool::new(false),
             ended: Event::new(),
@@ -256,11 +234,10 @@ impl Engine {
         struct Running(Arc<Engine>);
         impl Drop for Running {
             fn drop(&mut self) {
-                self.0.tasks.fetch_sub(1, Ordering::SeqCst);
-                self.0.task_ended.notify(usize::MAX);
+                self.0.door.task_ended();
             }
         }
-        self.tasks.fetch_add(1, Ordering::AcqRel);
+        self.door.task_begins();
         let running = Running(Arc::clone(self));
         self.runtime.spawn(Box::pin(async move {
             let running = running;
@@ -274,7 +251,7 @@ impl Engine {
 
     /// Whether operations may begin: the database is not closed, and nothing has failed (I8).
     pub fn check(&self) -> Result<(), Error> {
-        if self.closed.load(Ordering::SeqCst) {
+        if self.door.is_closed() {
             return Err(Error::Closed);
         }
         Ok(self.health.check()?)
@@ -288,10 +265,10 @@ impl Engine {
 
     /// Begins an attempt to change something: as [`Engine::check`], and as long as the answer
     /// lives, the engine's end waits for it.
-    pub(crate) fn enter(&self) -> Result<Entered<'_>, Error> {
-        let entered = Entered { engine: self, side: self.attempts.enter() };
+    pub(crate) fn enter(&self) -> Result<Inside<'_>, Error> {
+        let inside = self.door.enter().ok_or(Error::Closed)?;
         self.check_writable()?;
-        Ok(entered)
+        Ok(inside)
     }
 
     /// The pool under the trees.
@@ -332,7 +309,7 @@ impl Engine {
     /// they have in hand is done. What is buffered is still written. In the end nothing is written
     /// any more and the directory is free, whoever may still hold the engine.
     pub fn stop(self: &Arc<Self>) {
-        if self.closed.swap(true, Ordering::SeqCst) {
+        if !self.door.close() {
             return;
         }
         self.closing.notify(usize::MAX);
@@ -378,14 +355,7 @@ impl Engine {
     /// The last of the engine's tasks: futures that were abandoned may hold the engine for ever, so
     /// the end does not wait for the last reference.
     async fn end(self: Arc<Self>) {
-        loop {
-            let ended = self.task_ended.listen();
-            let tasks = self.tasks.load(Ordering::SeqCst);
-            if tasks == 0 && self.attempts.none() {
-                break;
-            }
-            ended.await;
-        }
+        self.door.empty().await;
         let closed = FileError::new(FileErrorKind::Closed, "the database was closed");
         self.log.close(closed).await;
         self.pool().written().await;

@@ -11,7 +11,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use futures::channel::oneshot;
 use treering_blink::{Image, Step, TreeRef, check};
@@ -358,7 +357,7 @@ impl<'e> Verifier<'e> {
             }
             Err(error) => return Err(error.into()),
         };
-        while sequence < durable && !engine.closed.load(Ordering::Acquire) {
+        while sequence < durable && !engine.door.is_closed() {
             match reader.next().await {
                 Ok(Some(record)) => {
                     sequence = record.sequence;

@@ -95,7 +95,7 @@ impl Engine {
         let what = What::Batch { batch, deciding: deciding.clone(), asking };
         let overlay = Arc::new(Overlay::new(what, (0, b"")));
         self.overlays.set(Arc::clone(&overlay));
-        self.attempts.ended().await;
+        self.door.attempts.ended().await;
         let mut outcome = self.check_conditions(&job).await?;
         if deciding.is_empty() {
             outcome.sequence = self.log.last_sequence();

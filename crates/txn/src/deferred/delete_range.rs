@@ -70,7 +70,7 @@ impl Engine {
         let what = What::Gone { tree: tree.id, to: to.map(<[u8]>::to_vec) };
         let overlay = Arc::new(Overlay::new(what, (tree.id, from)));
         self.overlays.set(Arc::clone(&overlay));
-        self.attempts.ended().await;
+        self.door.attempts.ended().await;
         let entry = Deferred::Range { tree: tree.id, from: from.to_vec() };
         let mut entries = vec![(Deferred::key(id), Some(entry.encode()))];
         entries.extend(to.map(|to| (Deferred::to_key(id), Some(to.to_vec()))));

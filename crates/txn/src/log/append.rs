@@ -9,6 +9,7 @@
 
 use std::sync::atomic::Ordering;
 
+use treering_latch::planted_bug;
 use treering_pagefile::FileError;
 
 use super::Log;
@@ -71,7 +72,8 @@ impl Drop for Applying<'_> {
     fn drop(&mut self) {
         let before = self.log.appliers_of(self.epoch).fetch_sub(1, Ordering::SeqCst);
         debug_assert!(before > 0, "every applier was counted");
-        if before == 1 && self.log.epoch() != self.epoch {
+        let closed = self.log.epoch() != self.epoch && !planted_bug!(LastApplierIsSilent);
+        if before == 1 && closed {
             self.log.quiet.notify(usize::MAX);
         }
     }
@@ -122,6 +124,11 @@ impl Log {
             state.first_sequence = sequence;
         }
         state.count += 1;
+        if planted_bug!(ApplierCountedLate) {
+            drop(state);
+            self.appliers_of(epoch).fetch_add(1, Ordering::SeqCst);
+            return Ok(Applying { log: self, epoch, sequence });
+        }
         self.appliers_of(epoch).fetch_add(1, Ordering::SeqCst);
         drop(state);
         Ok(Applying { log: self, epoch, sequence })
@@ -130,9 +137,12 @@ impl Log {
     /// Enters `epoch` for a change of structure, which has no record and no sequence. `None` if
     /// another epoch is current by now.
     pub fn try_enter(&self, epoch: u64) -> Option<Applying<'_>> {
+        if planted_bug!(ApplierLooksFirst) && self.epoch() != epoch {
+            return None;
+        }
         self.appliers_of(epoch).fetch_add(1, Ordering::SeqCst);
         let applying = Applying { log: self, epoch, sequence: 0 };
-        (self.epoch() == epoch).then_some(applying)
+        (planted_bug!(ApplierLooksFirst) || self.epoch() == epoch).then_some(applying)
     }
 
     /// Closes the current epoch and begins the next one, between two records.

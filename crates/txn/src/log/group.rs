@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use treering_latch::planted_bug;
 use treering_pagefile::{
     AlignedBuf, Completion, FileError, FileId, IoBuf, Lane, LogPosition, Op, Request,
 };
@@ -285,7 +286,10 @@ impl Completion for Log {
         state.written = buf.into_owned();
         self.durable_sequence.store(group.last_sequence, Ordering::Release);
         let mut woken = state.waiters.take_durable();
-        let sealed = state.seal(self.incarnation);
+        let mut sealed = None;
+        if !planted_bug!(NextGroupForgotten) {
+            sealed = state.seal(self.incarnation);
+        }
         drop(state);
 
         // The device first, the waiters second: they are many.

@@ -145,7 +145,8 @@ impl Future for WaitDurable {
             this.place = None;
             return Poll::Ready(outcome);
         }
-        let on_its_way = state.on_its_way.is_some_and(|g| g.last_sequence >= this.sequence);
+        let on_its_way = state.on_its_way.is_some_and(|g| g.last_sequence >= this.sequence)
+            && !planted_bug!(WaitsForWrongGroup);
         state.waiters.register(on_its_way, &mut this.place, cx.waker());
         let sealed = this.log.want(&mut state, this.sequence);
         drop(state);
