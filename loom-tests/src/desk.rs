@@ -12,8 +12,8 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::io;
-use std::ptr::NonNull;
 use std::pin::pin;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard as StdGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
@@ -172,7 +172,8 @@ impl Desk {
     }
 
     fn note_image(&self, bytes: &[u8]) {
-        let word = |at: usize| bytes[at * 8..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
+        let word =
+            |at: usize| bytes[at * 8..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
         assert_eq!(word(VALUE), word(VALUE + 1), "a torn image was written");
         let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
         images.push((word(1), word(VALUE)));

@@ -27,13 +27,22 @@ pub fn explore(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
     // What a model sets up counts as well.
     builder.max_branches = 100_000;
     builder.preemption_bound.get_or_insert(preemptions);
-    let executions = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&executions);
+    let executions = Executions::default();
+    let counted = Arc::clone(&executions.0);
     builder.check(move || {
         counted.fetch_add(1, SeqCst);
         model();
     });
-    println!("{} executions", executions.load(SeqCst));
+}
+
+/// Says how many executions there were, also if the last one failed.
+#[derive(Default)]
+struct Executions(Arc<AtomicUsize>);
+
+impl Drop for Executions {
+    fn drop(&mut self) {
+        println!("{} executions", self.0.load(SeqCst));
+    }
 }
 
 /// [`explore`] for a model that demands something only of executions of a certain kind (such as:
