@@ -5,6 +5,7 @@
 
 pub mod chance;
 pub mod client;
+pub mod exhaustive;
 pub mod faults;
 pub mod history;
 pub mod isolation;

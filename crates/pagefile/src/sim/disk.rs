@@ -121,6 +121,17 @@ impl SimDisk {
         }
     }
 
+    /// Kills the machine when so many requests have completed: the last of them still tells whoever
+    /// waits for it, and what is submitted from then on is in flight for ever. With
+    /// [`SimDisk::stop_at`], these are all moments at which a crash can make a difference.
+    pub fn stop_after(&self, completed: u64) {
+        let mut state = lock(&self.state);
+        state.stop_after = Some(completed);
+        if state.completed >= completed && state.power == Power::On {
+            state.power = Power::Dead;
+        }
+    }
+
     /// Kills the machine now, as [`SimDisk::stop_at`] does later.
     pub fn stop(&self) {
         let mut state = lock(&self.state);

@@ -33,6 +33,7 @@ pub(super) struct State {
     pub(super) writes_submitted: u64,
     pub(super) completed: u64,
     pub(super) stop_at: Option<u64>,
+    pub(super) stop_after: Option<u64>,
     pub(super) faults: Faults,
     pub(super) conduct: Conduct,
     pub(super) trace: Trace,
@@ -76,6 +77,7 @@ impl State {
             writes_submitted: 0,
             completed: 0,
             stop_at: None,
+            stop_after: None,
             faults: Faults::default(),
             conduct: Conduct::default(),
             trace: Trace::default(),
@@ -170,6 +172,9 @@ impl State {
             }
         });
         self.completed += 1;
+        if self.stop_after.is_some_and(|stop| stop <= self.completed) {
+            self.power = Power::Dead;
+        }
         self.trace.add(TraceEvent {
             index: pending.index,
             op,
