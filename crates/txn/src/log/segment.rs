@@ -407,7 +407,9 @@ async fn wipe(disk: &dyn Disk, file: FileId) -> Result<(), FileError> {
 ///
 /// # Errors
 /// [`FileErrorKind::Full`] when there is no space for another file; then nothing has happened. Any
-/// other error is a failed write.
+/// other error is a failed write. So is a first block that is refused for lack of space, which cannot be
+/// on a disk that keeps what it reserves: it may be there all the same, and if another file became the
+/// same segment, nobody could tell which of the two it is.
 pub(super) async fn prepare(
     disk: &dyn Disk,
     incarnation: u64,
@@ -423,7 +425,8 @@ pub(super) async fn prepare(
     }
     let header = SegmentHeader { incarnation, number: plan.number, size: plan.size };
     let written = disk.write(file, Op::WriteDurable, 0, header.encode()).await;
-    written.map_err(|e| doing(disk, "cannot write the first block of", file, e))?;
+    written
+        .map_err(|e| doing(disk, "cannot write the first block of", file, io::Error::other(e)))?;
     Ok(Some(file))
 }
 

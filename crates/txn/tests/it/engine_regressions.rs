@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::engine_support::journal::Journal;
 use crate::engine_support::workload::Load;
 use crate::engine_support::{
-    MAX_RECORD, Op, assert_clean, batch, machine, open, options, scan_all,
+    MAX_RECORD, Op, assert_clean, batch, machine, open, options, patient, scan_all,
 };
 use treering_blink::{Chunk, Direction, From, Scan, TreeRef};
 use treering_pagefile::sim::{Sim, SimDiskOptions};
@@ -164,4 +164,45 @@ fn reads_on_a_full_disk_do_not_write_checkpoints() {
         engine.close().await.unwrap();
     })
     .unwrap();
+}
+
+/// Writes of first blocks of the log's segments that a disk refuses for lack of space, after it wrote them
+/// (it may: only reservations promise that nothing happened). The log then began the same segment in
+/// another file, and of two files that hold one segment no database opens.
+#[test]
+fn a_segment_whose_first_block_was_refused_is_not_begun_in_another_file() {
+    const ENOSPC: i32 = 28;
+    let killed = machine(3);
+    let begun = killed.run(async {
+        let engine = open(&killed, options(16, 1)).await.unwrap();
+        grown(&engine, 30).await;
+        engine.sync().await.unwrap();
+    });
+    begun.unwrap();
+    let image = killed.disk().image_visible();
+    let mut refused = 0;
+    for seed in 0..40 {
+        let sim = patient(Sim::from_image(&image, seed));
+        let disk = sim.disk();
+        let mut left = seed % 4;
+        disk.record_trace();
+        disk.fail_when(move |point| {
+            let first_block = point.op == DiskOp::WriteDurable && point.offset == 0;
+            left = if first_block { left.wrapping_sub(1) } else { left };
+            (first_block && left == u64::MAX).then_some(ENOSPC.into())
+        });
+        // It opens, or it does not; it is the next opening that counts.
+        let opened = sim.run(open(&sim, options(16, 2))).unwrap();
+        sim.settle().unwrap();
+        refused += disk.trace().iter().filter(|event| event.outcome.is_err()).count();
+        drop(opened);
+        let sim = patient(Sim::from_image(&disk.image_visible(), seed));
+        let reopened = sim.run(async {
+            let engine = open(&sim, options(16, 3)).await.unwrap_or_else(|e| panic!("{seed}: {e}"));
+            assert_clean(&engine, "after").await;
+            engine.close().await.unwrap();
+        });
+        reopened.unwrap();
+    }
+    assert!(refused > 20, "{refused} writes were refused");
 }
