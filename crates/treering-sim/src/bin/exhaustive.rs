@@ -39,6 +39,9 @@ struct Arguments {
     /// The power does not fail.
     #[arg(long)]
     no_crashes: bool,
+    /// Opens every image, also those of which it is known what would come of it.
+    #[arg(long)]
+    open_all: bool,
     /// Plants a fault. The program then fails, unless it is blind.
     #[arg(long, value_enum, default_value_t = Planted::Nothing)]
     planted: Planted,
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
     plan.depth = arguments.depth;
     plan.failures = !arguments.no_failures;
     plan.crashes = !arguments.no_crashes;
+    plan.open_all = arguments.open_all;
     plan.planted = arguments.planted;
     let begun = Instant::now();
     let results = run(&plan, |_, _| {});

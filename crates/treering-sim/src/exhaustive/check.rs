@@ -35,14 +35,14 @@ struct Copy {
 }
 
 impl Expected {
-    /// What follows from what a database has answered; `copies`: it was asked for a backup.
-    pub fn of(journal: &Journal, copies: bool) -> Self {
-        let states = journal.survivors();
-        let copy = copies.then(|| match journal.copy() {
-            Some(states) => Copy { states, acknowledged: true },
-            None => Copy { states: [states.clone(), journal.now()].concat(), acknowledged: false },
-        });
-        Self { states, exists: journal.exists(), durable_sequence: journal.durable_sequence(), copy }
+    /// What follows from what a database has answered.
+    pub fn of(journal: &Journal) -> Self {
+        Self {
+            states: journal.survivors(),
+            exists: journal.exists(),
+            durable_sequence: journal.durable_sequence(),
+            copy: journal.copy().map(|(states, acknowledged)| Copy { states, acknowledged }),
+        }
     }
 
     /// Whether there must be a database.
@@ -99,7 +99,12 @@ impl Checker {
     }
 
     /// Opens what the first opening left; what that read.
-    fn reopen(&self, closed: &SimImage, written: &State, seed: u64) -> Result<Arc<Sectors>, String> {
+    fn reopen(
+        &self,
+        closed: &SimImage,
+        written: &State,
+        seed: u64,
+    ) -> Result<Arc<Sectors>, String> {
         let digest = closed.digest();
         let lock = || self.reopened.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(read) = lock().get(&digest) {

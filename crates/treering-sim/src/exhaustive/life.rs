@@ -62,20 +62,20 @@ impl Counts {
     }
 }
 
-/// Lives. What went wrong is said in words.
+/// Lives; gives the database, if it is open in the end. What went wrong is said in words.
 pub async fn live(
     workload: &Workload,
     machine: &Machine,
     journal: &Journal,
     opened: &Opened,
     mode: Mode,
-) -> Result<(), String> {
+) -> Result<Option<Database>, String> {
     // Some calls of a machine that died fail at once.
     let faulty = || mode == Mode::Faulty || machine.is_dead();
     let create = !journal.exists();
     let mut db = match open(machine, workload.frames, create, &faulty).await? {
         Some(db) => db,
-        None => return Ok(()),
+        None => return Ok(None),
     };
     opened.set(Some(Counts::of(machine)));
     journal.opened();
@@ -86,7 +86,8 @@ pub async fn live(
             let (db, faulty) = (&db, &faulty);
             async move {
                 let result = perform(db, machine, step).await;
-                let outcome = judge(result, faulty()).map_err(|error| format!("{step:?}: {error}"))?;
+                let outcome =
+                    judge(result, faulty()).map_err(|error| format!("{step:?}: {error}"))?;
                 journal.end(number, outcome);
                 journal.durable_up_to(db.stats().durable_sequence);
                 Ok(())
@@ -97,14 +98,14 @@ pub async fn live(
         if group.contains(&Step::Reopen) {
             db = match open(machine, workload.frames, false, &faulty).await? {
                 Some(db) => db,
-                None => return Ok(()),
+                None => return Ok(None),
             };
         }
     }
     if mode != Mode::Crash && !workload.closes() {
         read(&db, journal, faulty()).await?;
     }
-    Ok(())
+    Ok(Some(db))
 }
 
 /// `None` if it cannot be opened, and may not be expected to.
@@ -117,9 +118,7 @@ async fn open(
     match machine.open("", frames, create).await {
         Ok(db) => Ok(Some(db)),
         // Two superblocks that cannot be read count as damaged.
-        Err(error)
-            if faulty() && (of_the_disk(&error) || error.kind() == ErrorKind::Damaged) =>
-        {
+        Err(error) if faulty() && (of_the_disk(&error) || error.kind() == ErrorKind::Damaged) => {
             Ok(None)
         }
         Err(error) => Err(format!("opening: {error}")),

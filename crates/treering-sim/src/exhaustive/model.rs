@@ -61,8 +61,9 @@ struct Inner {
     group: Vec<Entry>,
     opened: bool,
     durable_sequence: u64,
-    /// What a backup may hold, if one was acknowledged.
-    copy: Option<Vec<State>>,
+    /// What a backup may hold, if one was asked for.
+    copy: Vec<State>,
+    copied: bool,
     planted: Planted,
     first: Vec<State>,
 }
@@ -83,7 +84,8 @@ impl Journal {
             group: Vec::new(),
             opened: !states.is_empty(),
             durable_sequence: 0,
-            copy: None,
+            copy: Vec::new(),
+            copied: false,
         }))
     }
 
@@ -117,12 +119,11 @@ impl Journal {
     /// The operation of the group with this number has come to its end.
     pub fn end(&self, number: usize, outcome: Outcome) {
         let mut inner = self.lock();
-        let copied = inner.group[number].step == Step::Backup && matches!(outcome, Outcome::Answered(_));
-        inner.group[number].outcome = outcome;
-        if copied {
-            // Everything from before the call is in the copy; what runs beside it may be.
-            inner.copy = Some(inner.arrangements(|_| false));
+        if inner.group[number].step == Step::Backup {
+            inner.copied = matches!(outcome, Outcome::Answered(_));
+            inner.copy = inner.arrangements(|_| false);
         }
+        inner.group[number].outcome = outcome;
     }
 
     /// The group has come to its end. Fails if its answers cannot have been given.
@@ -131,7 +132,8 @@ impl Journal {
         let before = inner.survivors();
         let now = inner.arrangements(|entry| matches!(entry.outcome, Outcome::Answered(_)));
         if now.is_empty() {
-            let told = inner.group.iter().map(|entry| format!("{:?}: {:?}", entry.step, entry.outcome));
+            let told =
+                inner.group.iter().map(|entry| format!("{:?}: {:?}", entry.step, entry.outcome));
             return Err(format!("no order explains: {}", told.collect::<Vec<_>>().join("; ")));
         }
         (inner.now, inner.before) = (now, before);
@@ -149,9 +151,18 @@ impl Journal {
         self.lock().survivors()
     }
 
-    /// What an acknowledged backup may hold.
-    pub fn copy(&self) -> Option<Vec<State>> {
-        self.lock().copy.clone()
+    /// What a backup may hold, if one was asked for: everything from before the call, and of what ran
+    /// beside it any part; and whether there must be one.
+    pub fn copy(&self) -> Option<(Vec<State>, bool)> {
+        let inner = self.lock();
+        if inner
+            .group
+            .iter()
+            .any(|entry| entry.step == Step::Backup && entry.outcome == Outcome::Open)
+        {
+            return Some((inner.arrangements(|_| false), false));
+        }
+        (!inner.copy.is_empty()).then(|| (inner.copy.clone(), inner.copied))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

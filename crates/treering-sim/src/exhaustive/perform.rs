@@ -85,6 +85,7 @@ pub fn judge(result: Result<Answer, Error>, faulty: bool) -> Result<Outcome, Err
 }
 
 async fn commit(db: &Database, ops: &[Op], durability: Durability) -> Result<Answer, Error> {
+    db.engine().check()?;
     let mut batch = Batch::new();
     for Op { tree, kind, key, value } in ops {
         let Some(tree) = db.engine().find_tree(tree.as_bytes()) else {
@@ -92,7 +93,6 @@ async fn commit(db: &Database, ops: &[Op], durability: Durability) -> Result<Ans
         };
         batch.push(tree, *kind, key, value);
     }
-    db.engine().check()?;
     db.engine().commit(batch, durability).await?;
     Ok(Answer::Done)
 }
@@ -104,6 +104,7 @@ async fn load(
     pairs: &BTreeMap<Vec<u8>, Vec<u8>>,
 ) -> Result<Answer, Error> {
     let engine = db.engine();
+    engine.check()?;
     let Some(tree) = engine.find_tree(tree.as_bytes()) else { return Ok(no_such_tree()) };
     let mut load = engine.load(tree)?;
     for (key, value) in pairs {

@@ -35,6 +35,8 @@ pub struct Plan {
     pub failures: bool,
     /// What is planted.
     pub planted: Planted,
+    /// Whether also those images are opened of which it is known what would come of it.
+    pub open_all: bool,
 }
 
 /// What came of it, by workload.
@@ -58,6 +60,7 @@ impl Plan {
             crashes: true,
             failures: true,
             planted: Planted::Nothing,
+            open_all: false,
         }
     }
 }
@@ -79,7 +82,8 @@ pub fn run(plan: &Plan, told: impl Fn(&str, &Tally) + Sync) -> Results {
             Err(what) => results.entry(workload.name).or_default().complain(what),
         }
     }
-    let crasher = Crasher::new(plan.effort, plan.depth, NESTED, plan.planted);
+    let mut crasher = Crasher::new(plan.effort, plan.depth, NESTED, plan.planted);
+    crasher.open_all = plan.open_all;
     let shared = Mutex::new((results, Tally::default()));
     for seed in plan.seed.. {
         round(plan, &starts, seed, &crasher, &shared, &told);
@@ -117,7 +121,10 @@ fn round(
                 while let Some(&(workload, start, share, kind)) =
                     pieces.get(next.fetch_add(1, Ordering::Relaxed))
                 {
-                    if hopeless.lock().unwrap_or_else(PoisonError::into_inner).contains(workload.name)
+                    if hopeless
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .contains(workload.name)
                     {
                         continue;
                     }

@@ -98,11 +98,6 @@ impl Workload {
         self.groups.last().is_some_and(|group| group.contains(&Step::Close))
     }
 
-    /// Whether a backup is made.
-    pub fn copies(&self) -> bool {
-        self.groups.iter().flatten().any(|step| *step == Step::Backup)
-    }
-
     /// Prepares the database.
     pub fn prepare(&self) -> Result<Start, String> {
         let (steps, closed) = match &self.before {
@@ -120,13 +115,35 @@ impl Workload {
         let opened = Cell::new(None);
         let lived = live(&making, &machine, &journal, &opened, Mode::Crash);
         let lived = machine.sim().run(lived);
-        lived.map_err(|stalled| format!("preparing {}: {stalled}", self.name))??;
+        let _db = lived.map_err(|stalled| format!("preparing {}: {stalled}", self.name))??;
         let image = match closed {
             true => machine.sim().disk().image_visible(),
             // What is on the disk so far, and all of it: not what the engine's end would write.
             false => machine.sim().disk().image_everything(),
         };
         Ok(Start { image, states: journal.now(), life: 2 })
+    }
+}
+
+impl Workload {
+    /// What the database looks like before the steps and after them.
+    pub fn shapes(&self) -> Result<(Shape, Shape), String> {
+        let start = self.prepare()?;
+        let nothing = Workload::new(self.name, Before::Nothing, Vec::new());
+        Ok((nothing.shape_after(&start)?, self.shape_after(&start)?))
+    }
+
+    fn shape_after(&self, start: &Start) -> Result<Shape, String> {
+        let (machine, journal) = start.begin(1, Planted::Nothing);
+        let opened = Cell::new(None);
+        let shape = machine.sim().run(async {
+            let lived = live(self, &machine, &journal, &opened, Mode::Whole).await?;
+            match lived.filter(|_| !self.closes()) {
+                Some(db) => Shape::of(&db).await,
+                None => Ok(Shape::default()),
+            }
+        });
+        shape.map_err(|stalled| stalled.to_string())?
     }
 }
 
@@ -189,7 +206,8 @@ pub fn filled(
     numbers: impl IntoIterator<Item = usize>,
     value_len: usize,
 ) -> Vec<Step> {
-    let puts = numbers.into_iter().map(|number| put_op(tree, key(number), value(number, value_len)));
+    let puts =
+        numbers.into_iter().map(|number| put_op(tree, key(number), value(number, value_len)));
     let puts: Vec<Op> = puts.collect();
     let batches = puts.chunks(8).map(|ops| Step::Commit(ops.to_vec(), Durability::None));
     [Step::CreateTree(tree)].into_iter().chain(batches).collect()

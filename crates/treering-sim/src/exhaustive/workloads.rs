@@ -5,9 +5,7 @@ use treering_txn::OpKind;
 
 use super::step::{Op, Step};
 use super::workload::Before::{Closed, Killed, Nothing};
-use super::workload::{
-    Workload, delete_op, filled, key, key_behind, pairs, put, put_op, value,
-};
+use super::workload::{Workload, delete_op, filled, key, key_behind, pairs, put, put_op, value};
 
 /// All of them.
 pub fn all() -> Vec<Workload> {
@@ -26,8 +24,12 @@ fn single_keys() -> Vec<Workload> {
     let some = || Closed(filled("t", 0..12, 40));
     vec![
         Workload::new("create", Nothing, vec![]).from_opening(),
-        Workload::new("first-put", Nothing, vec![Step::CreateTree("t"), put("t", key(1), value(1, 50))])
-            .shows(|_, after| after.keys == 1),
+        Workload::new(
+            "first-put",
+            Nothing,
+            vec![Step::CreateTree("t"), put("t", key(1), value(1, 50))],
+        )
+        .shows(|_, after| after.keys == 1),
         Workload::new("put", some(), vec![put("t", key_behind(3), value(1, 20))])
             .shows(|before, after| after.keys == before.keys + 1 && after.pages == before.pages),
         Workload::new(
@@ -67,8 +69,8 @@ fn structure() -> Vec<Workload> {
         .shows(|before, after| after.height == before.height + 1),
         Workload::new(
             "inner-split",
-            Closed(filled("t", 0..100, 100)),
-            vec![put("t", key_behind(1), value(1, 100))],
+            Closed(filled("t", 0..92, 100)),
+            vec![put("t", key_behind(46), value(1, 100))],
         )
         .shows(|before, after| after.pages == before.pages + 2 && after.height == before.height),
         Workload::new(
@@ -80,19 +82,28 @@ fn structure() -> Vec<Workload> {
         Workload::new(
             "merge",
             Closed(filled("t", 0..16, 100)),
-            vec![commit((4..10).map(|number| delete_op("t", number)).collect(), Durable), Step::Tidy],
+            vec![
+                commit((4..10).map(|number| delete_op("t", number)).collect(), Durable),
+                Step::Tidy,
+            ],
         )
         .shows(|before, after| after.merges > 0 && after.pages < before.pages),
         Workload::new(
             "borrow",
-            Closed(filled("t", 0..16, 100)),
-            vec![commit((4..6).map(|number| delete_op("t", number)).collect(), Durable), Step::Tidy],
+            Closed(filled("t", 0..16, 50)),
+            vec![
+                commit((4..8).map(|number| delete_op("t", number)).collect(), Durable),
+                Step::Tidy,
+            ],
         )
         .shows(|before, after| after.merges > 0 && after.pages == before.pages),
         Workload::new(
             "collapse",
             Closed(filled("t", 0..6, 100)),
-            vec![commit((1..6).map(|number| delete_op("t", number)).collect(), Durable), Step::Tidy],
+            vec![
+                commit((1..6).map(|number| delete_op("t", number)).collect(), Durable),
+                Step::Tidy,
+            ],
         )
         .shows(|before, after| after.height < before.height),
     ]
@@ -225,7 +236,10 @@ fn large_values() -> Vec<Workload> {
         Workload::new(
             "value-stream",
             large(),
-            vec![Step::Stream("t", key(3), value(4, 4000)), Step::Stream("t", key(30), value(5, 2000))],
+            vec![
+                Step::Stream("t", key(3), value(4, 4000)),
+                Step::Stream("t", key(30), value(5, 2000)),
+            ],
         )
         .shows(|before, after| after.large_values == before.large_values + 1),
     ]
@@ -270,7 +284,8 @@ fn trees() -> Vec<Workload> {
 
 fn checkpoints() -> Vec<Workload> {
     let some = || Closed(filled("t", 0..20, 100));
-    let buffered = |number, len| commit(vec![put_op("t", key(number), value(number, len))], Buffered);
+    let buffered =
+        |number, len| commit(vec![put_op("t", key(number), value(number, len))], Buffered);
     vec![
         Workload::new(
             "checkpoint",
@@ -319,7 +334,9 @@ fn whole_databases() -> Vec<Workload> {
     vec![
         Workload::new(
             "compact",
-            Closed([filled("t", 0..40, 100), vec![Step::DeleteRange("t", key(3), key(33))]].concat()),
+            Closed(
+                [filled("t", 0..40, 100), vec![Step::DeleteRange("t", key(3), key(33))]].concat(),
+            ),
             vec![put("t", key(2), value(1, 60)), Step::Compact, put("t", key(1), value(1, 60))],
         ),
         Workload::new("backup", some(), vec![put("t", key(2), value(1, 60)), Step::Backup]),
@@ -371,7 +388,7 @@ fn recoveries() -> Vec<Workload> {
         Workload::new("recovery-of-much", Killed(much()), vec![])
             .from_opening()
             .frames(16)
-            .shows(|_, after| after.replayed >= 6),
+            .shows(|_, after| after.replayed >= 5),
         Workload::new("recovery-and-put", Killed(churn()), vec![put("t", key(5), value(1, 60))])
             .from_opening()
             .frames(16),
