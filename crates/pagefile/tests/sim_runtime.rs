@@ -258,6 +258,36 @@ fn from_the_io_where_the_machine_dies_nothing_completes() {
     workload(&sim, file).unwrap();
 }
 
+#[test]
+fn from_the_completion_after_which_the_machine_dies_nothing_completes_and_whoever_waited_hears_of_it()
+ {
+    let lived = |stop: Option<u64>| {
+        let (sim, file) = with_file(5, 4096);
+        let disk = sim.disk();
+        if let Some(stop) = stop {
+            disk.stop_after(stop);
+        }
+        let heard = Arc::new(AtomicUsize::new(0));
+        let outcome = sim.run(async {
+            for round in 0..6u64 {
+                put(&disk, file, Op::Write, round * 512, 1, 512).await.unwrap();
+                heard.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        (outcome, disk, heard.load(Ordering::Relaxed))
+    };
+    let (outcome, disk, _) = lived(None);
+    outcome.unwrap();
+    let total = disk.completed_count();
+    for stop in total - 5..total {
+        let (outcome, disk, heard) = lived(Some(stop));
+        assert!(matches!(outcome, Err(Stalled::Dead(_))) && disk.is_dead() && !disk.step());
+        assert_eq!(disk.completed_count(), stop);
+        assert_eq!(heard as u64, 6 - (total - stop));
+        assert_eq!(disk.in_flight(), 1, "what came of the answer is in flight for ever");
+    }
+}
+
 /// Appends one-sector records, each acknowledged after `op` and, if wanted, a sync; then crashes at
 /// every I/O and counts the crashes that lost an acknowledged record.
 fn log_crashes_losing_acknowledged(op: Op, synced: bool) -> usize {

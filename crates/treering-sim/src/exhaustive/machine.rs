@@ -181,7 +181,7 @@ impl Disk for Part {
     fn submit(&self, lane: Lane, requests: &mut Vec<Request>) {
         if let Some(lies) = &self.lies {
             for request in requests.iter_mut() {
-                lies.tell(&*self.disk, request);
+                lies.tell(&self.disk, request);
             }
         }
         if let Some(reads) = &self.reads {

@@ -136,7 +136,12 @@ impl Journal {
                 inner.group.iter().map(|entry| format!("{:?}: {:?}", entry.step, entry.outcome));
             return Err(format!("no order explains: {}", told.collect::<Vec<_>>().join("; ")));
         }
-        (inner.now, inner.before) = (now, before);
+        // What was not durable may be gone when a database was closed with an error and opened again.
+        let reopened = inner.group.iter().any(|entry| {
+            entry.step == Step::Reopen && !matches!(entry.outcome, Outcome::Answered(_))
+        });
+        inner.now = if reopened { before.clone() } else { now };
+        inner.before = before;
         inner.group.clear();
         Ok(())
     }
@@ -267,5 +272,108 @@ fn differing<V: PartialEq>(
     }
     for key in found.keys().filter(|key| !expected.contains_key(*key)) {
         say(key, "should not be there");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use treering::Durability;
+
+    use super::super::workload::{key, put_op, value};
+    use super::*;
+
+    fn put(number: usize, durability: Durability) -> Step {
+        Step::Commit(vec![put_op("t", key(number), value(number, 1))], durability)
+    }
+
+    fn empty() -> State {
+        State::from([("t".to_owned(), Contents::Unique(BTreeMap::new()))])
+    }
+
+    fn after(steps: &[&Step]) -> State {
+        let mut state = empty();
+        for step in steps {
+            step.apply(&mut state);
+        }
+        state
+    }
+
+    fn done(journal: &Journal, step: &Step) {
+        journal.begin(std::slice::from_ref(step));
+        journal.end(0, Outcome::Answered(Answer::Done));
+        journal.settle().unwrap_or_else(|why| panic!("{why}"));
+    }
+
+    fn same(found: Vec<State>, expected: &[State]) {
+        assert!(found.len() == expected.len() && expected.iter().all(|one| found.contains(one)));
+    }
+
+    #[test]
+    fn what_is_not_durable_survives_as_a_prefix_until_something_durable_follows() {
+        let journal = Journal::new(&[empty()], Planted::Nothing);
+        let [a, b, c] = [1, 2, 3].map(|number| put(number, Durability::Buffered));
+        done(&journal, &a);
+        done(&journal, &b);
+        same(journal.now(), &[after(&[&a, &b])]);
+        let prefixes = [after(&[]), after(&[&a]), after(&[&a, &b])];
+        same(journal.survivors(), &prefixes);
+        journal.begin(std::slice::from_ref(&c));
+        same(journal.survivors(), &[&prefixes[..], &[after(&[&a, &b, &c])]].concat());
+        journal.end(0, Outcome::Nothing);
+        same(journal.survivors(), &prefixes);
+        journal.settle().unwrap_or_else(|why| panic!("{why}"));
+        done(&journal, &Step::Sync);
+        same(journal.survivors(), &[after(&[&a, &b])]);
+    }
+
+    #[test]
+    fn of_what_runs_at_the_same_time_any_part_survives_in_any_order_with_all_that_is_durable() {
+        let journal = Journal::new(&[empty()], Planted::Nothing);
+        let durable = put(1, Durability::Durable);
+        let beside = Step::Commit(vec![put_op("t", key(1), value(9, 9))], Durability::Buffered);
+        journal.begin(&[durable.clone(), beside.clone()]);
+        // The other way round the durable one is the last, as if it had been alone.
+        let (first, second) = (after(&[&durable]), after(&[&durable, &beside]));
+        same(journal.survivors(), &[after(&[]), first.clone(), second.clone()]);
+        journal.end(1, Outcome::Answered(Answer::Done));
+        journal.end(0, Outcome::Answered(Answer::Done));
+        same(journal.survivors(), &[first.clone(), second.clone()]);
+        same(journal.now(), &[first, second]);
+    }
+
+    #[test]
+    fn an_answer_that_nothing_explains_is_wrong() {
+        let journal = Journal::new(&[empty()], Planted::Nothing);
+        let delete = Step::Delete("t", key(1));
+        let put = put(1, Durability::Durable);
+        journal.begin(std::slice::from_ref(&delete));
+        journal.end(0, Outcome::Answered(Answer::Was(true)));
+        assert!(journal.settle().is_err());
+        // Beside a put, either answer has an order that explains it; behind it, one has.
+        let journal = Journal::new(&[empty()], Planted::Nothing);
+        journal.begin(&[put.clone(), delete.clone()]);
+        journal.end(0, Outcome::Answered(Answer::Done));
+        journal.end(1, Outcome::Answered(Answer::Was(true)));
+        assert!(journal.settle().is_ok());
+        same(journal.now(), &[after(&[])]);
+        done(&journal, &put);
+        journal.begin(std::slice::from_ref(&delete));
+        journal.end(0, Outcome::Answered(Answer::Was(false)));
+        assert!(journal.settle().is_err());
+    }
+
+    #[test]
+    fn what_is_in_doubt_is_there_or_not_until_an_answer_tells() {
+        let journal = Journal::new(&[empty()], Planted::Nothing);
+        let put = put(1, Durability::Durable);
+        journal.begin(std::slice::from_ref(&put));
+        journal.end(0, Outcome::InDoubt);
+        journal.settle().unwrap_or_else(|why| panic!("{why}"));
+        same(journal.now(), &[after(&[]), after(&[&put])]);
+        let delete = Step::Delete("t", key(1));
+        journal.begin(std::slice::from_ref(&delete));
+        journal.end(0, Outcome::Answered(Answer::Was(true)));
+        journal.settle().unwrap_or_else(|why| panic!("{why}"));
+        same(journal.survivors(), &[after(&[])]);
     }
 }
