@@ -91,15 +91,32 @@ impl Input {
         batch: usize,
         give: &mut dyn FnMut(Chunk) -> bool,
     ) -> Result<bool, Failure> {
-        let (name, mut line) = (self.name, 1);
         let source: Box<dyn Read> = match self.file {
             Some(file) => Box::new(file),
             None => Box::new(io::stdin().lock()),
         };
         let mut reader = BufReader::with_capacity(BUFFER, source);
+        Chunk::read_all(&mut reader, self.name, format, batch, give)
+    }
+}
+
+impl Chunk {
+    fn new(name: Arc<str>, first_line: u64) -> Self {
+        Self { name, first_line, bytes: Vec::new(), records: Vec::new() }
+    }
+
+    /// Reads everything, as [`Input::read`] does.
+    pub(crate) fn read_all<R: Read>(
+        reader: &mut BufReader<R>,
+        name: Arc<str>,
+        format: Format,
+        batch: usize,
+        give: &mut dyn FnMut(Chunk) -> bool,
+    ) -> Result<bool, Failure> {
+        let mut line = 1;
         loop {
             let mut chunk = Chunk::new(Arc::clone(&name), line);
-            let filled = chunk.fill(&mut reader, format, batch);
+            let filled = chunk.fill(reader, format, batch);
             line += chunk.len() as u64;
             // Also what was good before a bad line, so that where a load ends is no accident.
             if !chunk.is_empty() && !give(chunk) {
@@ -109,12 +126,6 @@ impl Input {
                 return Ok(true);
             }
         }
-    }
-}
-
-impl Chunk {
-    fn new(name: Arc<str>, first_line: u64) -> Self {
-        Self { name, first_line, bytes: Vec::new(), records: Vec::new() }
     }
 
     /// Takes lines until it is full, or the next one might not come for a while: true. False at the

@@ -24,7 +24,7 @@ const BATCH_BYTES: usize = 64 << 10;
 const PARTS_AHEAD: usize = 16;
 
 /// What the reader hands over.
-enum Part {
+pub(crate) enum Part {
     PageSize(usize),
     Tree(String, TreeOptions),
     Pairs(Vec<(Vec<u8>, Vec<u8>)>),
@@ -33,7 +33,7 @@ enum Part {
 pub(crate) async fn run(engine: &EngineArgs, args: DatabaseArgs) -> Result<Verdict, Failure> {
     let (sender, mut parts) = mpsc::channel(PARTS_AHEAD);
     let read = move || {
-        let mut reader = Reader { lines: BufReader::new(io::stdin().lock()), line: 0 };
+        let mut reader = Reader::new(BufReader::new(io::stdin().lock()));
         if let Err(failure) = reader.read(&mut |part| sender.blocking_send(Ok(part)).is_ok()) {
             // Nobody may be there any more to hear of it.
             let _ = sender.blocking_send(Err(failure));
@@ -124,15 +124,22 @@ impl Target {
     }
 }
 
-struct Reader<R> {
+pub(crate) struct Reader<R> {
     lines: R,
     /// The line that was read last, from 1.
     line: u64,
 }
 
 impl<R: BufRead> Reader<R> {
+    pub(crate) fn new(lines: R) -> Self {
+        Self { lines, line: 0 }
+    }
+
     /// Reads a whole dump and gives its parts, until `give` says that it takes no more.
-    fn read(&mut self, give: &mut dyn FnMut(Part) -> bool) -> Result<(), Failure> {
+    pub(crate) fn read(
+        &mut self,
+        give: &mut dyn FnMut(Part) -> bool,
+    ) -> Result<(), Failure> {
         if self.next()?.as_deref() != Some(FIRST_LINE.as_bytes()) {
             return Err(self.wrong(&format!("it is no dump: one begins with {FIRST_LINE:?}")));
         }
