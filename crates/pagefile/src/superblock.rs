@@ -66,6 +66,9 @@ const MAGIC: [u8; 16] = *b"treering-pages\r\n";
 const BIRTH_MARK: [u8; 16] = *b"treering-create\n";
 const SECTOR: usize = 512;
 
+/// Numbers that count up from 1 stay far below this, and so may be counted on without a look.
+const COUNTED_MAX: u64 = 1 << 62;
+
 /// Where the redo log starts after a checkpoint; opaque to the page file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LogPosition {
@@ -196,6 +199,10 @@ impl Found {
         let page_size = u32::from_le(raw.page_size) as usize;
         if !is_page_size(page_size) {
             return Found::Damaged(format!("it names an impossible page size, {page_size}"));
+        }
+        let counted = [raw.generation, raw.epoch, raw.sequence, raw.log_segment].map(u64::from_le);
+        if counted.iter().any(|number| *number > COUNTED_MAX) {
+            return Found::Damaged("it holds a number that nothing counts up to".into());
         }
         let packed = u64::from_le(raw.directory);
         Found::Valid(Superblock {
@@ -349,6 +356,22 @@ mod tests {
         let crc = sector_crc(&bytes);
         bytes[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_le_bytes());
         assert!(matches!(Found::decode(&bytes), Found::Version(2)));
+    }
+
+    /// The checksum fits, but counting on from there would overflow.
+    #[test]
+    fn numbers_that_nothing_counts_up_to_are_damage() {
+        let spoil: [fn(&mut Superblock); 4] = [
+            |superblock| superblock.generation = u64::MAX,
+            |superblock| superblock.checkpoint.epoch = u64::MAX,
+            |superblock| superblock.checkpoint.sequence = u64::MAX,
+            |superblock| superblock.checkpoint.log.segment = u64::MAX,
+        ];
+        for spoil in spoil {
+            let mut superblock = sample();
+            spoil(&mut superblock);
+            assert!(matches!(Found::decode(&superblock.encode()), Found::Damaged(_)));
+        }
     }
 
     /// The layout is the format: these bytes may never change for version 1.

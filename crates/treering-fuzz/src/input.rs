@@ -13,7 +13,6 @@ impl<'d> Input<'d> {
         Self { rest: data }
     }
 
-
     /// Everything that is left.
     pub(crate) fn rest(&mut self) -> &'d [u8] {
         std::mem::take(&mut self.rest)

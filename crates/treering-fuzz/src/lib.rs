@@ -15,15 +15,41 @@
 //! mutations of it made by a seed (`tests/corpus.rs`); under libFuzzer with its coverage and the address
 //! sanitizer (`fuzz/`, run by `ci/fuzz`); and on one input given as a file (`examples/one.rs`).
 
+mod base;
+mod catalog;
+mod database;
+mod format;
 mod input;
 mod keys;
+mod log;
+mod machine;
 mod page;
+mod pagefile;
 mod text;
 
+pub use catalog::{catalog, records};
+pub use database::{database, tree};
 pub use keys::keys;
+pub use log::log;
 pub use page::page;
+pub use pagefile::{map, superblock};
 pub use text::{arguments, dump, lines};
 
+/// A function that comes to an end without a panic, whatever the bytes.
+pub type Target = fn(&[u8]);
+
 /// All targets by name.
-pub const TARGETS: &[(&str, fn(&[u8]))] =
-    &[("page", page), ("keys", keys), ("dump", dump), ("lines", lines), ("arguments", arguments)];
+pub const TARGETS: &[(&str, Target)] = &[
+    ("page", page),
+    ("superblock", superblock),
+    ("map", map),
+    ("log", log),
+    ("records", records),
+    ("catalog", catalog),
+    ("tree", tree),
+    ("database", database),
+    ("keys", keys),
+    ("dump", dump),
+    ("lines", lines),
+    ("arguments", arguments),
+];

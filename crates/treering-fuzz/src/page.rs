@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 
 use treering_blink::{
-    Entries, Gap, Image, Page, PageSpec, Policy, Words, build, check, max_key_len, max_record_len,
+    Entries, Gap, Image, Kind, Page, PageSpec, Policy, Position, Words, build, check, max_key_len,
+    max_record_len, partition,
 };
 use treering_pagefile::PageId;
 
@@ -58,7 +59,7 @@ fn key(input: &mut Input<'_>) -> Vec<u8> {
 
 /// A page that is as it should be, of either kind.
 fn sound(input: &mut Input<'_>, page_size: usize) -> Image {
-    let inner = input.byte() % 4 == 0;
+    let inner = input.byte().is_multiple_of(4);
     let mut model = BTreeMap::new();
     for number in 0..input.below(40) as u64 {
         let key = key(input);
@@ -150,7 +151,7 @@ fn change(mut image: Image, input: &mut Input<'_>) {
     let page = image.edit();
     for _ in 0..input.below(40) {
         let key = key(input);
-        let belongs = page.position(&key) == treering_blink::Position::Here;
+        let belongs = page.position(&key) == Position::Here;
         if !belongs || key.len() > max_key_len(page_size) {
             continue;
         }
@@ -161,10 +162,12 @@ fn change(mut image: Image, input: &mut Input<'_>) {
                 page.remove(slot);
                 model.remove(&key);
             }
-            Ok(slot) if level == 0 && page.kind(slot) == treering_blink::Kind::Inline => {
-                if page.replace_or_compact(slot, &value) {
-                    model.insert(key, value);
-                }
+            Ok(slot)
+                if level == 0
+                    && page.kind(slot) == Kind::Inline
+                    && page.replace_or_compact(slot, &value) =>
+            {
+                model.insert(key, value);
             }
             Err(slot) if level == 0 && page.insert_or_compact(slot, &key, &value) => {
                 model.insert(key, value);
@@ -221,7 +224,7 @@ fn split(image: &Image, input: &mut Input<'_>) {
     let gap = Gap::every(input.byte());
     let spec = PageSpec { page_size, tree: 3, level: page.level(), low: &low, high, gap };
     let policy = [Policy::Balanced, Policy::Ascending, Policy::Filled][input.below(3)];
-    let parts = treering_blink::partition(&spec, &entries, policy);
+    let parts = partition(&spec, &entries, policy);
     let together: Vec<_> = parts.iter().flat_map(|part| contents(&part.image)).collect();
     assert!(together == all, "a split loses nothing");
     for mut part in parts {

@@ -128,6 +128,13 @@ macro_rules! targets {
 
 targets! {
     page: 4000,
+    superblock: 3000,
+    map: 3000,
+    log: 3000,
+    records: 300,
+    catalog: 300,
+    tree: 300,
+    database: 300,
     keys: 20000,
     dump: 10000,
     lines: 10000,
