@@ -13,6 +13,9 @@ impl<'d> Input<'d> {
         Self { rest: data }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
     /// Everything that is left.
     pub(crate) fn rest(&mut self) -> &'d [u8] {
         std::mem::take(&mut self.rest)

@@ -19,10 +19,12 @@ mod base;
 mod catalog;
 mod database;
 mod format;
+mod history;
 mod input;
 mod keys;
 mod log;
 mod machine;
+mod operations;
 mod page;
 mod pagefile;
 mod text;
@@ -31,6 +33,7 @@ pub use catalog::{catalog, records};
 pub use database::{database, tree};
 pub use keys::keys;
 pub use log::log;
+pub use operations::operations;
 pub use page::page;
 pub use pagefile::{map, superblock};
 pub use text::{arguments, dump, lines};
@@ -48,6 +51,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("catalog", catalog),
     ("tree", tree),
     ("database", database),
+    ("operations", operations),
     ("keys", keys),
     ("dump", dump),
     ("lines", lines),

@@ -135,6 +135,7 @@ targets! {
     catalog: 300,
     tree: 300,
     database: 300,
+    operations: 300,
     keys: 20000,
     dump: 10000,
     lines: 10000,

@@ -1,0 +1,5 @@
+//! The target `map` for libFuzzer.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| treering_fuzz::map(data));

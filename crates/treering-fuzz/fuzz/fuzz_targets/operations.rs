@@ -1,0 +1,5 @@
+//! The target `operations` for libFuzzer.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| treering_fuzz::operations(data));
