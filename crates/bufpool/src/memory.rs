@@ -3,6 +3,7 @@
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 
+#[cfg(not(miri))]
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
 /// `count` frames of `frame_len` bytes each.
@@ -20,22 +21,8 @@ unsafe impl Sync for FrameMemory {}
 impl FrameMemory {
     /// Maps zeroed memory, page-aligned, and asks for huge pages.
     pub(crate) fn map(frame_len: usize, count: usize) -> std::io::Result<Self> {
-        let len = frame_len * count;
-        // SAFETY: a new private anonymous mapping at an address of the kernel's choice touches no
-        // memory of ours.
-        let base = unsafe {
-            let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
-            mmap_anonymous(std::ptr::null_mut(), len, protection, flags)?
-        };
-        #[cfg(target_os = "linux")]
-        {
-            // SAFETY: the range is the mapping made above, and the advice changes no contents.
-            let advised = unsafe { madvise(base, len, Advice::LinuxHugepage) };
-            if let Err(error) = advised {
-                tracing::debug!(%error, "no huge pages for the buffer pool");
-            }
-        }
-        let base = NonNull::new(base.cast()).ok_or(std::io::ErrorKind::OutOfMemory)?;
+        let base = map(frame_len * count)?;
+        let base = NonNull::new(base).ok_or(std::io::ErrorKind::OutOfMemory)?;
         Ok(Self { base, frame_len, count })
     }
 
@@ -76,7 +63,54 @@ impl Drop for FrameMemory {
         let (base, len) = self.range();
         // SAFETY: the mapping is ours and nobody uses it any more: the pool is gone, and every I/O
         // into it held an `Arc` of this.
-        let unmapped = unsafe { munmap(base.cast(), len) };
-        debug_assert!(unmapped.is_ok(), "a mapping of ours can be unmapped");
+        unsafe { unmap(base, len) };
     }
+}
+
+#[cfg(not(miri))]
+fn map(len: usize) -> std::io::Result<*mut u8> {
+    // SAFETY: a new private anonymous mapping at an address of the kernel's choice touches no
+    // memory of ours.
+    let base = unsafe {
+        let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
+        mmap_anonymous(std::ptr::null_mut(), len, protection, flags)?
+    };
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: the range is the mapping made above, and the advice changes no contents.
+        let advised = unsafe { madvise(base, len, Advice::LinuxHugepage) };
+        if let Err(error) = advised {
+            tracing::debug!(%error, "no huge pages for the buffer pool");
+        }
+    }
+    Ok(base.cast())
+}
+
+/// # Safety
+/// `map` gave it, and nobody uses it any more.
+#[cfg(not(miri))]
+unsafe fn unmap(base: *mut u8, len: usize) {
+    // SAFETY: the caller's promise.
+    let unmapped = unsafe { munmap(base.cast(), len) };
+    debug_assert!(unmapped.is_ok(), "a mapping of ours can be unmapped");
+}
+
+/// Miri makes no system calls: there the mapping is an allocation.
+#[cfg(miri)]
+fn layout(len: usize) -> std::alloc::Layout {
+    std::alloc::Layout::from_size_align(len, 4096).expect("a page is a power of two")
+}
+
+#[cfg(miri)]
+fn map(len: usize) -> std::io::Result<*mut u8> {
+    // SAFETY: a pool has frames, so the length is not zero.
+    Ok(unsafe { std::alloc::alloc_zeroed(layout(len)) })
+}
+
+/// # Safety
+/// `map` gave it, and nobody uses it any more.
+#[cfg(miri)]
+unsafe fn unmap(base: *mut u8, len: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { std::alloc::dealloc(base, layout(len)) }
 }

@@ -81,7 +81,8 @@ impl PageTable {
 
     #[inline]
     fn locate(page: PageId) -> (usize, usize) {
-        let shifted = page.0 + FIRST_CHUNK;
+        // What a damaged page calls a page may be any number, which then is in no chunk.
+        let shifted = page.0.saturating_add(FIRST_CHUNK);
         let chunk = (shifted / FIRST_CHUNK).ilog2();
         (chunk as usize, (shifted - (FIRST_CHUNK << chunk)) as usize)
     }
@@ -195,6 +196,7 @@ mod tests {
         assert_eq!(PageTable::locate(PageId(1024)), (1, 0));
         assert_eq!(PageTable::locate(PageId(3071)), (1, 2047));
         assert_eq!(PageTable::locate(PageId(3072)), (2, 0));
+        assert_eq!(PageTable::new().place(PageId(u64::MAX)), Place::Free);
     }
 
     #[test]

@@ -161,6 +161,9 @@ impl Ledger {
         }
         for line in image.lines() {
             let Line { page, extent, .. } = line;
+            if page == PageId::NONE {
+                return Err("the page map names page 0, which is no page".into());
+            }
             let (extent, _) = unpack_extent(extent);
             let run = geometry.run_of(extent).filter(|run| run.len == 1).ok_or_else(|| {
                 format!("{page} has no proper extent: {} bytes at {}", extent.len, extent.offset)

@@ -5,7 +5,7 @@
 //! for nothing; a checkpoint at the end makes all of it durable at once. If the dump is not whole, the
 //! trees that were made are dropped again.
 
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 
 use tokio::sync::mpsc;
 use treering::{Batch, Database, Durability, Gap, MultiTree, Tree, TreeOptions};
@@ -22,6 +22,9 @@ const BATCH_PAIRS: usize = 64;
 const BATCH_BYTES: usize = 64 << 10;
 /// Parts that were read and not committed yet.
 const PARTS_AHEAD: usize = 16;
+
+/// A value has at most 1 GiB, and each of its bytes at most three characters.
+const LINE_BYTES_MAX: u64 = 4 << 30;
 
 /// What the reader hands over.
 pub(crate) enum Part {
@@ -235,10 +238,14 @@ impl<R: BufRead> Reader<R> {
     /// The next line, without its newline; `None` at the end. A line that the end cut off is none.
     fn next(&mut self) -> Result<Option<Vec<u8>>, Failure> {
         let mut line = Vec::new();
-        self.lines
+        let mut limited = Read::take(&mut self.lines, LINE_BYTES_MAX);
+        limited
             .read_until(b'\n', &mut line)
             .map_err(|error| Failure::wrong(format!("reading standard input: {error}")))?;
         self.line += 1;
+        if line.len() as u64 == LINE_BYTES_MAX {
+            return Err(self.wrong("the line is longer than any value can be"));
+        }
         Ok((line.pop() == Some(b'\n')).then_some(line))
     }
 

@@ -131,7 +131,8 @@ fn key(input: &mut Input<'_>) -> Vec<u8> {
 
 /// A reference to a large value: first page, length, version.
 fn reference(input: &mut Input<'_>, base: &Base) -> Vec<u8> {
-    let page = some_page(input, base);
+    // Memory is taken for each page id up to the greatest: see the page map's target.
+    let page = some_page(input, base) % (1 << 20);
     let (len, version) = (input.number(3000), input.number(1));
     [page, len, version].iter().flat_map(|number| number.to_le_bytes()).collect()
 }

@@ -111,7 +111,7 @@ impl Made {
             let mut lines = Vec::new();
             for _ in 0..input.below(40) {
                 let page = match input.byte() {
-                    0 => input.number(0) & 0xf_ffff,
+                    0 => input.number(0),
                     number => number.into(),
                 };
                 let place = match input.byte() {
@@ -213,6 +213,7 @@ impl Made {
         let mut extents = BTreeSet::new();
         let mut last = None;
         for entry in &opened.entries {
+            assert!(entry.page != PageId::NONE, "page 0 is no page");
             assert!(last.replace(entry.page) < Some(entry.page), "by rising page id");
             let Extent { offset, len } = entry.extent;
             assert_eq!(len as usize, PAGE);
