@@ -266,7 +266,12 @@ async fn go_on(disk: Arc<dyn treering_pagefile::Disk>, opened: &Opened) {
     file.record_written(entry, epoch, None);
     let info = CheckpointInfo { epoch, ..opened.checkpoint };
     file.checkpoint(info).await.unwrap_or_else(|error| panic!("nothing fails here: {error}"));
-    let again = open(disk, false).await.unwrap_or_else(|error| panic!("it just opened: {error}"));
+    let again = match open(disk, false).await {
+        Ok(again) => again,
+        // It was forged to be as great as can be, and opening has counted on.
+        Err(error) if error.to_string().contains("nothing counts up to") => return,
+        Err(error) => panic!("it just opened: {error}"),
+    };
     assert_eq!(again.checkpoint, info);
     let expected = opened.entries.iter().copied().chain([entry]);
     assert!(

@@ -11,6 +11,9 @@ use treering_pagefile::FileErrorKind;
 use super::Log;
 use super::segment::{Job, Plan, prepare, shrink};
 
+/// How long to wait when there is no space for a segment and only somebody else can make some.
+const RETRY: Duration = Duration::from_millis(100);
+
 /// What is to be done about the filling group.
 enum Due {
     /// Write it now: everything up to this sequence.
@@ -54,6 +57,11 @@ impl Log {
                     if let Err(error) = shrink(&*self.disk, file, 0) {
                         tracing::warn!(%error, "a log file that is no longer needed stays");
                     }
+                }
+                None if self.lock().segments.is_stuck() => {
+                    // Nobody says when there is room on the disk again.
+                    select(work, self.runtime.sleep(RETRY)).await;
+                    self.lock().segments.given_up(false);
                 }
                 None => work.await,
             }

@@ -276,6 +276,11 @@ impl Segments {
         self.starved = starved;
     }
 
+    /// There was no space for a segment that is needed, and a checkpoint would give nothing back.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.starved && self.live.len() == 1 && self.kept.is_empty() && !self.may_move_on()
+    }
+
     /// Whether a group of `len` bytes, padding included, has a place.
     pub(super) fn fits(&self, len: usize) -> bool {
         len as u64 <= self.size - self.offset || self.may_move_on()
