@@ -11,6 +11,11 @@
 //! finds `GRANTED` and never parks. So a grant leaves no stray unpark token in a thread that did not
 //! park for it, which an executor's `park` in the same thread would trip over.
 //!
+//! A thread has one token for everybody who parks it. While it waits here, inside the poll of some
+//! future, a waker may unpark it for an executor that does nothing but park: that token is consumed
+//! here, and the executor would sleep over its wake-up. So whoever has parked leaves a token behind; at
+//! worst somebody parks once for nothing.
+//!
 //! The latch has changed hands *before* the grant: the leaver takes the next one out of the queue,
 //! writes the new owner into the latch's word, and only then grants.
 
@@ -53,8 +58,12 @@ impl Waiter {
         loop {
             thread::park();
             if self.word.load(Acquire) == GRANTED {
-                return;
+                break;
             }
+        }
+        // In a model there is no such executor, and one more token would only multiply its states.
+        if !cfg!(treering_loom) {
+            self.thread.unpark();
         }
     }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Barrier, Mutex};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use treering_latch::PhaseFair;
 
@@ -255,5 +256,32 @@ fn t1_a_reader_waits_for_one_writer_at_most() {
 fn until_waiting(latch: &PhaseFair, expected: (usize, usize)) {
     while latch.waiting() != expected {
         thread::yield_now();
+    }
+}
+
+/// An executor may do nothing but park the thread until a waker unparks it. Waiting for a latch in the
+/// middle of a poll once consumed the waker's token, and the executor slept for ever.
+#[test]
+fn a_wake_up_that_comes_while_waiting_for_a_latch_is_left_for_the_executor() {
+    const FOR_EVER: Duration = Duration::from_secs(20);
+    for _ in 0..100 {
+        let (latch, held) = (PhaseFair::new(), AtomicBool::new(false));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let guard = latch.write();
+                held.store(true, Relaxed);
+                // Long enough for the reader to park.
+                (0..20_000).for_each(|_| std::hint::spin_loop());
+                drop(guard);
+            });
+            while !held.load(Relaxed) {
+                std::hint::spin_loop();
+            }
+            thread::current().unpark();
+            drop(latch.read());
+            let asleep = Instant::now();
+            thread::park_timeout(FOR_EVER);
+            assert!(asleep.elapsed() < FOR_EVER, "the wake-up was swallowed");
+        });
     }
 }

@@ -12,6 +12,7 @@ mod busy;
 mod common;
 mod concurrency;
 mod conditions;
+mod contracts;
 mod cursor_beside_writers;
 mod cursor_model;
 mod deferred_order;

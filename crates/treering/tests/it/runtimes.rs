@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::task::Poll;
 use std::thread;
 
-use crate::common::{Home, PATIENCE, all, assert_sound, both_io, tiny};
+use crate::common::{Home, all, assert_sound, both_io, on_a_thread, tiny};
 use futures::executor::block_on;
 use futures::{FutureExt, Stream, TryStreamExt};
 use treering::{Batch, Database, Durability, Error, Io, Options, Range, Tree};
@@ -31,19 +31,6 @@ async fn filled(io: Io, home: &Home) -> (Database, Tree) {
     }
     db.checkpoint().await.unwrap();
     (db, tree)
-}
-
-/// Runs a test on a thread of its own, so that a hang becomes a failure.
-fn in_time<T: Send + 'static>(what: &str, test: impl FnOnce() -> T + Send + 'static) -> T {
-    let (done, wait) = mpsc::channel();
-    let thread = thread::spawn(move || drop(done.send(test())));
-    match wait.recv_timeout(PATIENCE) {
-        Ok(result) => result,
-        Err(mpsc::RecvTimeoutError::Timeout) => panic!("hangs: {what}"),
-        Err(mpsc::RecvTimeoutError::Disconnected) => {
-            std::panic::resume_unwind(thread.join().unwrap_err())
-        }
-    }
 }
 
 fn current_thread() -> tokio::runtime::Runtime {
@@ -145,7 +132,7 @@ fn the_scenario_runs_on_every_executor() {
     ];
     for (name, run) in executors {
         for io in both_io() {
-            in_time(name, move || run(io));
+            on_a_thread(name, move || run(io));
         }
     }
 }
@@ -200,7 +187,7 @@ impl StandStill {
 #[test]
 fn a_runtime_that_stands_still_with_a_read_in_flight_delays_nobody_who_wants_the_same_page() {
     for io in both_io() {
-        in_time("a read that another runtime has begun", move || {
+        on_a_thread("a read that another runtime has begun", move || {
             let home = Home::new();
             let runtime = multi_thread(2);
             let (db, tree) = runtime.block_on(filled(io, &home));
@@ -232,7 +219,7 @@ fn a_runtime_that_stands_still_with_a_read_in_flight_delays_nobody_who_wants_the
 #[test]
 fn a_runtime_that_stands_still_with_a_commit_in_flight_delays_no_other_commit() {
     for io in both_io() {
-        in_time("a commit behind one that another runtime has begun", move || {
+        on_a_thread("a commit behind one that another runtime has begun", move || {
             let home = Home::new();
             let runtime = multi_thread(2);
             let (db, tree) = runtime.block_on(filled(io, &home));
@@ -263,7 +250,7 @@ fn a_runtime_that_stands_still_with_a_commit_in_flight_delays_no_other_commit() 
 #[test]
 fn a_runtime_that_is_dropped_with_operations_in_flight_takes_nothing_with_it() {
     for io in both_io() {
-        in_time("operations after another runtime was dropped", move || {
+        on_a_thread("operations after another runtime was dropped", move || {
             let home = Home::new();
             let (db, tree) = block_on(filled(io, &home));
             for round in 0..10u32 {
@@ -302,7 +289,7 @@ fn a_runtime_that_is_dropped_with_operations_in_flight_takes_nothing_with_it() {
 #[test]
 fn threads_that_end_with_io_in_flight_take_nothing_with_them() {
     for io in both_io() {
-        in_time("what an ended thread has begun", move || {
+        on_a_thread("what an ended thread has begun", move || {
             let home = Home::new();
             let (db, tree) = block_on(filled(io, &home));
             let mut pending = 0;

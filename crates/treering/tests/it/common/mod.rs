@@ -5,6 +5,8 @@
 
 use std::future::Future;
 use std::path::PathBuf;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use treering::{Database, Io, Options, Tree};
@@ -50,6 +52,22 @@ pub(crate) fn on_tokio<T>(threads: usize, what: &str, test: impl Future<Output =
     // A task that is stuck in a poll would keep a plain drop waiting for ever.
     runtime.shutdown_background();
     done
+}
+
+/// Runs a test on a thread of its own, so that a hang becomes a failure whatever runs it.
+pub(crate) fn on_a_thread<T: Send + 'static>(
+    what: &str,
+    test: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    let (done, wait) = mpsc::channel();
+    let thread = thread::spawn(move || drop(done.send(test())));
+    match wait.recv_timeout(PATIENCE) {
+        Ok(result) => result,
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("hangs: {what}"),
+        Err(mpsc::RecvTimeoutError::Disconnected) => {
+            std::panic::resume_unwind(thread.join().unwrap_err())
+        }
+    }
 }
 
 /// Fails the test, saying what hangs, if `test` does not end.
