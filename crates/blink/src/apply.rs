@@ -115,7 +115,7 @@ impl<'f> Leaves<'f> {
             let how = if fits_in_place(page, edits) {
                 How::InPlace(edits.to_vec())
             } else {
-                How::Rebuild(rebuild(pool, *tree, page, &Edited::new(page, edits))?)
+                How::Rebuild(rebuild(pool, *tree, page, &Edited::new(page, edits), room)?)
             };
             changes.push(Change { leaf, how });
         }
@@ -262,6 +262,7 @@ pub(crate) fn rebuild<'f>(
     tree: TreeRef,
     page: &ExclusivePage<'_>,
     edited: &Edited,
+    room: Room,
 ) -> Result<Rebuilt<'f>, Blocked> {
     let view = Page::new(page.words());
     let (mut low, mut high) = (Vec::new(), Vec::new());
@@ -281,11 +282,11 @@ pub(crate) fn rebuild<'f>(
     let replaced = edited.replaced.clone();
     let old_link = (view.right(), view.unposted());
     if parts.len() > 1 && page.page() == tree.root {
-        return grow_root(pool, &spec, parts, replaced);
+        return grow_root(pool, &spec, parts, replaced, room);
     }
     let mut new = Vec::new();
     for _ in 1..parts.len() {
-        new.push(pool.try_new_page()?);
+        new.push(pool.try_new_page(room)?);
     }
     let links = new.iter().map(|page| (Some(page.id()), true)).collect();
     link(&mut parts, links, old_link);
@@ -311,13 +312,14 @@ fn grow_root<'f>(
     spec: &PageSpec<'_>,
     mut parts: Vec<Part>,
     replaced: Vec<Reference>,
+    room: Room,
 ) -> Result<Rebuilt<'f>, Blocked> {
     let mut new = Vec::new();
     let mut level = spec.level;
     loop {
         let mut children = Vec::new();
         for _ in &parts {
-            children.push(pool.try_new_page()?);
+            children.push(pool.try_new_page(room)?);
         }
         let links = children.iter().skip(1).map(|page| (Some(page.id()), false)).collect();
         link(&mut parts, links, (None, false));

@@ -408,7 +408,7 @@ fn plan_parent<'p>(
         Edit { index: 0, key: new, value: Some(Stored::Inline(&child)) },
     ];
     edits.sort_by(|a, b| a.key.cmp(b.key));
-    Ok(Parent::Rebuild(rebuild(pool, tree, parent, &Edited::new(parent, &edits))?))
+    Ok(Parent::Rebuild(rebuild(pool, tree, parent, &Edited::new(parent, &edits), Room::Shrinking)?))
 }
 
 fn edit_parent(parent: &ExclusivePage<'_>, old: &[u8], new: Option<&[u8]>, right: PageId) {

@@ -161,7 +161,10 @@ impl Forest {
         }
         if !in_place {
             let edit = Edit { index: 0, key: separator, value: Some(Stored::Inline(&child)) };
-            rebuilt = Some(rebuild(pool, tree, &parent_page, &Edited::new(&parent_page, &[edit]))?);
+            let edited = Edited::new(&parent_page, &[edit]);
+            // A page whose right sibling is not posted cannot be merged: so that space can come back,
+            // the parent may grow into what is kept for that (I13).
+            rebuilt = Some(rebuild(pool, tree, &parent_page, &edited, Room::Shrinking)?);
         }
 
         let entered = epochs.try_enter(epoch).ok_or(Blocked::Moved)?;

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use futures::future::join_all;
-use treering_pagefile::{AlignedBuf, FileError, MapEntry, PageId, seal};
+use treering_pagefile::{AlignedBuf, FileError, MapEntry, PageId, Room, seal};
 
 use crate::pool::Pool;
 use crate::runs::PageRun;
@@ -144,7 +144,9 @@ impl PageBatch {
     /// grow, or a checkpoint to free something.
     pub fn try_take(&mut self) -> bool {
         if self.taken.runs.is_empty() && !self.is_empty() {
-            let Some(runs) = self.pool.try_take_runs(self.ids.len()) else { return false };
+            let Some(runs) = self.pool.try_take_runs(self.ids.len(), Room::Growing) else {
+                return false;
+            };
             self.taken.runs = runs;
         }
         true

@@ -184,8 +184,8 @@ impl Pool {
     ///
     /// # Errors
     /// See [`Refusal`]; nothing is taken then.
-    pub fn try_new_page(&self) -> Result<NewPage<'_>, Refusal> {
-        if !self.file.try_reserve(1, Room::Growing) {
+    pub fn try_new_page(&self, room: Room) -> Result<NewPage<'_>, Refusal> {
+        if !self.file.try_reserve(1, room) {
             return Err(Refusal::Space);
         }
         let claimed = self.claim_frame().or_else(|| {

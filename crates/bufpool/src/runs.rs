@@ -51,8 +51,8 @@ pub(crate) fn push_run(runs: &mut Vec<PageRun>, run: PageRun, page_size: usize) 
 
 impl Pool {
     /// Takes extents and stamps for `count` pages; `None` if there is no space for all of them.
-    pub(crate) fn try_take_runs(&self, count: usize) -> Option<Vec<PageRun>> {
-        if !self.file.try_reserve(count, Room::Growing) {
+    pub(crate) fn try_take_runs(&self, count: usize, room: Room) -> Option<Vec<PageRun>> {
+        if !self.file.try_reserve(count, room) {
             return None;
         }
         let mut extents = Vec::with_capacity(count);

@@ -58,7 +58,7 @@ fn setup(seed: u64, frames: usize, pages: u64) -> Setup {
 async fn make(pool: &Arc<Pool>, epoch: u64) -> PageId {
     loop {
         let relief = pool.relief();
-        match pool.try_new_page() {
+        match pool.try_new_page(Room::Growing) {
             Ok(page) => {
                 let id = page.id();
                 for word in page.words() {

@@ -53,7 +53,14 @@ impl FileError {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
         );
         let kind = if full { FileErrorKind::Full } else { FileErrorKind::Io };
-        let message = format!("{}: {source}", doing.into());
+        let doing = doing.into();
+        let message = match kind {
+            FileErrorKind::Full => format!(
+                "{doing}: the disk is full ({source}); make room on it, or delete something, then \
+                 try again"
+            ),
+            _ => format!("{doing}: {source}"),
+        };
         Self { kind, message, source: Some(Arc::new(source)) }
     }
 

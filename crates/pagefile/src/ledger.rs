@@ -52,7 +52,7 @@ pub enum Room {
 
 /// Growing changes leave this share of all slots, within these bounds.
 const KEPT_SHARE: usize = 64;
-const KEPT_MIN: usize = 4;
+const KEPT_MIN: usize = 8;
 const KEPT_MAX: usize = 1024;
 
 /// The state.

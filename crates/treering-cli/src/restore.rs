@@ -139,10 +139,7 @@ impl<R: BufRead> Reader<R> {
     }
 
     /// Reads a whole dump and gives its parts, until `give` says that it takes no more.
-    pub(crate) fn read(
-        &mut self,
-        give: &mut dyn FnMut(Part) -> bool,
-    ) -> Result<(), Failure> {
+    pub(crate) fn read(&mut self, give: &mut dyn FnMut(Part) -> bool) -> Result<(), Failure> {
         if self.next()?.as_deref() != Some(FIRST_LINE.as_bytes()) {
             return Err(self.wrong(&format!("it is no dump: one begins with {FIRST_LINE:?}")));
         }

@@ -114,6 +114,11 @@ impl Batch {
         self.keeps_old = true;
     }
 
+    /// Whether all that it can do is to take keys away.
+    pub(crate) fn only_deletes(&self) -> bool {
+        (0..self.len()).all(|index| !self.op(index).kind.gives_value())
+    }
+
     /// How many operations there are.
     pub fn len(&self) -> usize {
         self.ops.len()

@@ -3,7 +3,7 @@
 
 use treering_blink::{Edit, Gap, PageSpec, Reference, Stored, TreeRef, Way, build};
 use treering_bufpool::{NewPage, Refusal};
-use treering_pagefile::PageId;
+use treering_pagefile::{PageId, Room};
 
 use crate::attempt::Attempt;
 use crate::body::{Entry, encode};
@@ -119,7 +119,7 @@ impl Engine {
     }
 
     fn new_root(&self, id: u32, options: &TreeOptions) -> Result<(NewPage<'_>, TreeRef), Refusal> {
-        let root = self.pool().try_new_page()?;
+        let root = self.pool().try_new_page(Room::Growing)?;
         write_empty_root(&root, id, self.pool().page_size());
         let tree = TreeRef { id, root: root.id(), gap: options.gap.of_leaves() };
         Ok((root, tree))

@@ -164,6 +164,11 @@ impl Error {
         }
     }
 
+    /// Whether the disk is full, which nothing has changed for.
+    pub(crate) fn is_full(&self) -> bool {
+        self.file_kind() == Some(FileErrorKind::Full)
+    }
+
     /// Of a handle whose tree is gone. The name may be another tree's by now.
     pub(crate) fn dropped(tree: u32) -> Self {
         Error::NoSuchTree { tree: format!("number {tree} any more: it has been dropped") }

@@ -13,7 +13,9 @@ use futures::channel::oneshot;
 use treering_blink::{Forest, TreeRef};
 use treering_bufpool::{Pool, PoolOptions, Refusal};
 use treering_latch::sync::{Mutex, MutexGuard};
-use treering_pagefile::{Disk, FileError, FileErrorKind, Health, PageFile, Presence, Runtime};
+use treering_pagefile::{
+    Disk, FileError, FileErrorKind, Health, PageFile, Presence, Room, Runtime,
+};
 
 use crate::catalog::{CATALOG, Catalog};
 use crate::create_tree::write_empty_root;
@@ -293,7 +295,7 @@ pub(crate) async fn make_root(pool: &Arc<Pool>, tree: u32, epoch: u64) -> Result
     let mut written = false;
     loop {
         let relief = pool.relief();
-        let refusal = match pool.try_new_page() {
+        let refusal = match pool.try_new_page(Room::Growing) {
             Ok(page) => {
                 let root = write_empty_root(&page, tree, pool.page_size());
                 page.publish(epoch);

@@ -20,6 +20,7 @@ use treering_latch::sync::{Mutex, MutexGuard};
 use treering_pagefile::PageId;
 
 use crate::attempt::{Attempt, Outcome};
+use crate::batch::Batch;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::job::Job;
@@ -190,6 +191,7 @@ impl Engine {
     /// large for one step.
     async fn see_through(&self, job: &mut Job) -> Option<Settled> {
         let mut waiting = Waiting::new(self);
+        waiting.shrinks = job.batch.only_deletes();
         loop {
             waiting.listen();
             match self.attempt(job, &mut waiting.ways) {
@@ -204,14 +206,22 @@ impl Engine {
                         return Some(Err(error.into()));
                     }
                 }
-                lacking => {
-                    if let Err(error) = waiting.wait(lacking).await {
-                        return Some(Err(error.into()));
+                lacking => match waiting.wait(lacking).await {
+                    Ok(()) => {}
+                    // One step takes as much space as it has leaves; chunk by chunk it takes less.
+                    Err(error) if error.is_full() && may_shrink_in_chunks(&job.batch) => {
+                        return None;
                     }
-                }
+                    Err(error) => return Some(Err(error.into())),
+                },
             }
         }
     }
+}
+
+/// Whether a batch gives space back, and could do so in several steps.
+fn may_shrink_in_chunks(batch: &Batch) -> bool {
+    batch.len() > 1 && batch.only_deletes()
 }
 
 /// What a worker holds and has tried while it waits for what an attempt lacked.
@@ -224,6 +234,11 @@ pub(crate) struct Waiting<'e> {
     relief: Option<event_listener::EventListener>,
     moved: Option<event_listener::EventListener>,
     checkpointed: bool,
+    /// What is tried gives space back, and does not fail because others were quicker to take what a
+    /// checkpoint freed: there is another checkpoint as long as others commit (I13).
+    pub(crate) shrinks: bool,
+    /// The last sequence before the last checkpoint.
+    last_sequence: u64,
 }
 
 impl<'e> Waiting<'e> {
@@ -235,6 +250,8 @@ impl<'e> Waiting<'e> {
             relief: None,
             moved: None,
             checkpointed: false,
+            shrinks: false,
+            last_sequence: 0,
         }
     }
 
@@ -249,6 +266,10 @@ impl<'e> Waiting<'e> {
         match lacking {
             Attempt::Absent(pages) => self.pin(&pages).await?,
             Attempt::Refused(Refusal::Space) => {
+                let last = self.engine.log.last_sequence();
+                if self.shrinks && last != std::mem::replace(&mut self.last_sequence, last) {
+                    self.checkpointed = false;
+                }
                 self.engine.make_space(&mut self.checkpointed).await?;
             }
             Attempt::Refused(refusal) => {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
-use treering_pagefile::{AlignedBuf, FileError, PageId, seal};
+use treering_pagefile::{AlignedBuf, FileError, PageId, Room, seal};
 
 use super::{HEADER_LEN, IO_BYTES, ValueRef, payload, write_header};
 use crate::pool::Pool;
@@ -27,6 +27,7 @@ pub struct ValueMaker {
     pages: Pages,
     tree: u32,
     version: u64,
+    room: Room,
     /// Bytes written so far.
     len: u64,
     /// Extents for the pages that come next.
@@ -78,6 +79,7 @@ impl Pool {
             pages: Pages { pool: Arc::clone(self), first, ids, runs: Vec::new(), sent: 0 },
             tree,
             version,
+            room: Room::Growing,
             len: 0,
             ahead: VecDeque::new(),
             filling: None,
@@ -93,6 +95,13 @@ impl ValueMaker {
         open || !self.ahead.is_empty()
     }
 
+    /// The value is gone soon, and what it is for gives more back than it takes (I13).
+    #[must_use]
+    pub fn to_shrink(mut self) -> Self {
+        self.room = Room::Shrinking;
+        self
+    }
+
     /// Takes extents for `bytes` more, or for a part of them. False if there is no space for it: the
     /// file has to grow, or a checkpoint to free something.
     pub fn try_take(&mut self, bytes: u64) -> bool {
@@ -103,7 +112,7 @@ impl ValueMaker {
         let mut count = usize::try_from(wanted).map_or(lot, |wanted| wanted.min(lot));
         // A part is better than none: a large value may take the last page of a full disk.
         let runs = loop {
-            if let Some(runs) = pool.try_take_runs(count) {
+            if let Some(runs) = pool.try_take_runs(count, self.room) {
                 break runs;
             }
             if count == 1 {

@@ -42,6 +42,7 @@ impl Engine {
         after: &(dyn Fn(u64) + Sync),
     ) -> Result<Applied, Error> {
         let mut waiting = Waiting::new(self);
+        waiting.shrinks = chunk.room == Room::Shrinking;
         loop {
             waiting.listen();
             match self.try_apply_chunk(chunk, after, &mut waiting) {

@@ -3,10 +3,11 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::channel::oneshot;
 use treering_blink::{Reference, Stored};
-use treering_bufpool::ValueRef;
+use treering_bufpool::{Pool, ValueRef};
 use treering_pagefile::{FileError, FileErrorKind, Room, yield_now};
 
 use super::Deferred;
@@ -33,6 +34,30 @@ struct Held {
     /// Of the large values, by operation.
     references: BTreeMap<usize, Reference>,
     overlay: Arc<Overlay>,
+    slack: Slack,
+}
+
+/// Space that applying may come to need, held from before the batch is committed: while it could not
+/// be applied, nobody could delete a range or drop a tree, which might make room (I13). What a batch
+/// takes depends on how full its leaves are; this is more than it does by far, in most cases.
+struct Slack {
+    pool: Arc<Pool>,
+    pages: AtomicUsize,
+}
+
+impl Slack {
+    /// Gives it to whoever is quick; whether there was any.
+    fn release(&self) -> bool {
+        let pages = self.pages.swap(0, Ordering::Relaxed);
+        self.pool.unreserve(pages);
+        pages > 0
+    }
+}
+
+impl Drop for Slack {
+    fn drop(&mut self) {
+        self.release();
+    }
 }
 
 impl Engine {
@@ -89,6 +114,7 @@ impl Engine {
         }
         let body = self.write_body(&job, &deciding).await?;
         self.sync_values().await.map_err(Error::from)?;
+        let slack = self.hold_slack(&job, body.value(), deciding.len()).await?;
 
         let batch = Arc::clone(&job.batch);
         let asks = !asking.is_empty();
@@ -122,7 +148,21 @@ impl Engine {
             // Those keys are anybody's again.
             self.overlays.notify_moved();
         }
-        Ok((Some(Held { id, body: value, job, deciding, references, overlay }), outcome))
+        Ok((Some(Held { id, body: value, job, deciding, references, overlay, slack }), outcome))
+    }
+
+    /// Holds room for applying a batch with this body and so many keys.
+    async fn hold_slack(&self, job: &Job, body: ValueRef, keys: usize) -> Result<Slack, Error> {
+        let file = self.pool().file();
+        let all = (file.space().file / self.pool().page_size() as u64) as usize;
+        let filled = (body.len / self.pool().page_size() as u64) as usize;
+        // Pages that are half full, and some that are split for little.
+        let pages = if job.batch.only_deletes() { 0 } else { 2 * filled + keys.min(all / 16) + 4 };
+        let mut checkpointed = false;
+        while !file.try_reserve(pages, Room::Growing) {
+            self.make_space(&mut checkpointed).await?;
+        }
+        Ok(Slack { pool: Arc::clone(self.pool()), pages: AtomicUsize::new(pages) })
     }
 
     /// Checks the conditions of a batch whose keys are claimed.
@@ -176,7 +216,7 @@ impl Engine {
     }
 
     async fn apply_big_batch(&self, held: &Held) -> Result<(), Error> {
-        let Held { id, body, job, deciding, references, overlay } = held;
+        let Held { id, body, job, deciding, references, overlay, slack } = held;
         let place = |at: usize| job.batch.op(deciding[at] as usize);
         // Where it is after an attempt that failed for want of space.
         let mut at = deciding.partition_point(|&at| {
@@ -207,7 +247,9 @@ impl Engine {
             let last = end == deciding.len();
             let entry = Deferred::Batch { body: body.to_bytes(), done: end as u64 };
             let progress = [(Deferred::key(*id), (!last).then(|| entry.encode()))];
-            let chunk = Chunk { outcomes: &outcomes, progress: &progress, room: Room::Growing };
+            let shrinks = outcomes.iter().all(|outcome| outcome.value.is_none());
+            let room = if shrinks { Room::Shrinking } else { Room::Growing };
+            let chunk = Chunk { outcomes: &outcomes, progress: &progress, room };
             let after = |epoch| {
                 if last {
                     self.pool().retire_value(*body, epoch);
@@ -216,13 +258,17 @@ impl Engine {
                     overlay.advance(place(end).tree.id, place(end).key);
                 }
             };
-            match self.apply_chunk(&chunk, &after).await? {
-                Applied::Yes => {
+            match self.apply_chunk(&chunk, &after).await {
+                Ok(Applied::Yes) => {
                     self.overlays.notify_moved();
                     at = end;
                     most = (most * 2).min(CHUNK_MAX);
                 }
-                Applied::TooMany => most = ((end - at) / 2).max(1),
+                Ok(Applied::TooMany) => most = ((end - at) / 2).max(1),
+                // Fewer leaves at once take less space; a checkpoint gives back what they had.
+                Err(error) if error.is_full() && end - at > 1 => most = (end - at) / 2,
+                Err(error) if error.is_full() && slack.release() => {}
+                Err(error) => return Err(error),
             }
         }
         self.overlays.clear();
@@ -242,7 +288,7 @@ impl Engine {
                 return;
             }
             tracing::warn!(%error, "a change that holds already could not be applied yet");
-            failures += u32::from(error.file_kind() != Some(FileErrorKind::Full));
+            failures += u32::from(!error.is_full());
             if failures == FAILURES_MAX {
                 let doing = "applying a big batch or the deletion of a range";
                 self.health.poison(FileError::new(FileErrorKind::Io, format!("{doing}: {error}")));

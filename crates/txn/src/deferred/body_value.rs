@@ -29,6 +29,9 @@ impl Engine {
             len += piece.len() as u64;
         }
         let mut maker = self.pool().make_value(CATALOG.id, self.next_unique()?, len);
+        if job.batch.only_deletes() {
+            maker = maker.to_shrink();
+        }
         let (mut left, mut unsynced) = (len, 0);
         piece.clear();
         for (index, &at) in deciding.iter().enumerate() {

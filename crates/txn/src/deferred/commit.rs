@@ -27,6 +27,7 @@ impl Engine {
     /// Commits a deferred change, waiting for whatever that takes; returns its sequence.
     pub(crate) async fn commit_deferred(&self, mut commit: Commit<'_>) -> Result<u64, Error> {
         let mut waiting = Waiting::new(self);
+        waiting.shrinks = true;
         loop {
             waiting.listen();
             match self.try_commit_deferred(&mut commit, &mut waiting) {

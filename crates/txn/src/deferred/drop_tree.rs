@@ -99,6 +99,14 @@ impl Engine {
             let one_at_a_time = self.overlays.freeing.lock().await;
             let tried = self.try_free_tree(id, tree).await;
             drop(one_at_a_time);
+            // What keeps a page from being merged may be that the disk is too full to tell its parent of it.
+            let file = self.pool().file();
+            let tried = match tried {
+                Ok(false) if file.wants_growth() => {
+                    file.grow().await.map(|()| false).map_err(Error::from)
+                }
+                tried => tried,
+            };
             if let Err(error) = &tried {
                 self.drops.failures.fetch_add(1, Ordering::SeqCst);
                 if self.check().is_ok() {
@@ -134,6 +142,7 @@ impl Engine {
         self.tidy().await?;
         let _no_merge = self.merging.lock().await;
         let mut waiting = Waiting::new(self);
+        waiting.shrinks = true;
         loop {
             waiting.listen();
             match self.try_free_root(id, tree, &mut waiting) {

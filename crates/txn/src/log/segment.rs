@@ -467,7 +467,12 @@ async fn fill_with_zeros(
 
 /// Makes the file `size` bytes long, with space on the disk for all of them.
 async fn reserve(disk: &dyn Disk, file: FileId, size: u64) -> Result<(), FileError> {
-    if file_len(disk, file)? > size {
+    let len = file_len(disk, file)?;
+    if len == size {
+        // Reserved before: nothing else makes it so long. To ask again could only lose it.
+        return Ok(());
+    }
+    if len > size {
         shrink(disk, file, size)?;
     }
     let allocate = Op::Allocate { len: size };

@@ -21,6 +21,7 @@ mod engine_support;
 mod engine_trees;
 mod everything_model;
 mod everything_support;
+mod full_disk;
 mod large_compact;
 mod large_crash;
 mod large_damage;
