@@ -39,3 +39,4 @@ mod trees;
 mod trouble;
 mod typed_keys;
 mod typed_tree;
+mod typed_values;

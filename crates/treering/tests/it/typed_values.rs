@@ -3,12 +3,9 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-#[path = "it/common/mod.rs"]
-mod common;
-
 use std::fmt::Debug;
 
-use common::{Home, on_tokio, tiny};
+use crate::common::{Home, on_tokio, tiny};
 use proptest::prelude::*;
 use treering::Value;
 
