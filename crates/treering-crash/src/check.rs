@@ -54,7 +54,7 @@ impl Known {
         let report = db.verify().await?;
         found.torn.extend(report.problems);
         // Every other time it ends without a checkpoint, so that the next process has a log to replay.
-        if plan.cycle % 2 == 0 {
+        if plan.cycle.is_multiple_of(2) {
             db.close().await?;
         }
         Ok(found)

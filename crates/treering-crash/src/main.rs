@@ -70,7 +70,7 @@ fn options(settings: &Settings, plan: Plan) -> Options {
     let io = match settings.io {
         IoArg::Uring => Io::Uring,
         IoArg::Threads => Io::Threads,
-        IoArg::Both if plan.cycle % 2 == 0 => Io::Uring,
+        IoArg::Both if plan.cycle.is_multiple_of(2) => Io::Uring,
         IoArg::Both => Io::Threads,
     };
     let sizes = [(1 << 20, 2 << 20), (4 << 20, 8 << 20), (32 << 20, 32 << 20)];
@@ -188,7 +188,7 @@ impl Run {
         let early = self.rng.random_ratio(1, 4);
         let life = self.rng.random_range(0..=self.settings.life * 1000);
         let told = self.kill(plan, self.settings.tasks, !early, Duration::from_micros(life))?;
-        if cycle % 3 == 0 {
+        if cycle.is_multiple_of(3) {
             for _ in 0..self.rng.random_range(1..4) {
                 let life = Duration::from_micros(self.rng.random_range(1_000..40_000));
                 self.kill(plan, 0, false, life)?;

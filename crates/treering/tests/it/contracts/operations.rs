@@ -161,7 +161,7 @@ pub(super) const KEEPING: &[Kind] = kinds! {
         let to = w.side.join(format!("backup {n}"));
         w.db.backup(&to).await?;
         // Many of them would be much to read, and one is a database like the other.
-        if n % 8 == 0 {
+        if n.is_multiple_of(8) {
             let copy = World::options(w.io).open(&to).await?;
             is_base(copy.tree("t").await?.get(base(n)).await?);
             copy.close().await?;

@@ -57,9 +57,9 @@ macro_rules! shown {
     }};
 }
 
-fn sent<T: IntoFuture>(future: T)
+fn sent<T>(future: T)
 where
-    T: Send,
+    T: IntoFuture + Send,
     T::IntoFuture: Send,
 {
     drop(future);
