@@ -17,8 +17,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use shuttle::future;
 use shuttle::sync::{Condvar, Mutex};
-use shuttle::{future, thread};
+use shuttle::thread::{Builder, JoinHandle};
 use treering_pagefile::sim::{SimDisk, SimImage};
 use treering_pagefile::{Disk, FileId, Lane, Request, Runtime, Spawn};
 
@@ -26,7 +27,7 @@ use treering_pagefile::{Disk, FileId, Lane, Request, Runtime, Spawn};
 pub(crate) struct Machine {
     pub(crate) disk: Arc<BusyDisk>,
     pub(crate) runtime: Arc<Tasks>,
-    threads: Vec<thread::JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 /// How many threads complete requests.
@@ -44,14 +45,14 @@ impl Machine {
         let mut threads = Vec::new();
         for _ in 0..COMPLETERS {
             let disk = Arc::clone(&disk);
-            threads.push(thread::spawn(move || {
+            threads.push(thread("completer", move || {
                 while disk.bell.heard() {
                     disk.sim.step();
                 }
             }));
         }
         let clock = Arc::clone(&runtime.clock);
-        threads.push(thread::spawn(move || {
+        threads.push(thread("clock", move || {
             while clock.bell.heard() {
                 clock.expire_next();
             }
@@ -68,6 +69,15 @@ impl Machine {
             thread.join().unwrap_or_else(|_| panic!("a thread of the machine's panicked"));
         }
     }
+}
+
+/// A thread of the scheduler's; a deadlock is told with the names of all.
+pub(crate) fn thread<T: Send + 'static>(
+    name: &str,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> JoinHandle<T> {
+    let spawned = Builder::new().name(name.to_owned()).spawn(body);
+    spawned.unwrap_or_else(|error| panic!("no thread: {error}"))
 }
 
 /// How often somebody is to do something.

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use futures::TryStreamExt;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use shuttle::thread;
+use shuttle::thread::JoinHandle;
 use treering::{Database, Durability, Options, Tree};
 
 use crate::history::{History, value_of};
-use crate::machine::Machine;
+use crate::machine::{Machine, thread};
 use crate::schedule::quietly;
 use crate::users::{self, Photo, Town, Writer, is_counter, key_of, wait};
 
@@ -141,22 +141,22 @@ fn live(machine: &Machine, town: &Town, scale: Scale, rng: &mut SmallRng) -> (u6
     let mut writers = Vec::new();
     for owner in 0..scale.writers {
         let writer = Writer::new(town.clone(), owner, scale.keys, rng.random());
-        writers.push(thread::spawn(move || writer.run()));
+        writers.push(thread("writer", move || writer.run()));
     }
     let mut others = Vec::new();
     for _ in 0..scale.readers {
         let (town, seed) = (town.clone(), rng.random());
-        others.push(thread::spawn(move || users::read(&town, scale.keys, seed)));
+        others.push(thread("reader", move || users::read(&town, scale.keys, seed)));
     }
     if !scale.crowded {
         let (town, seed) = (town.clone(), rng.random());
-        others.push(thread::spawn(move || users::keep_house(&town, seed)));
+        others.push(thread("keeper of the house", move || users::keep_house(&town, seed)));
     }
     let photo = scale.photo.then(|| {
         let (town, disk, seed) = (town.clone(), Arc::clone(&machine.disk), rng.random());
-        thread::spawn(move || users::photograph(&town, &disk, seed))
+        thread("photographer", move || users::photograph(&town, &disk, seed))
     });
-    fn ended<T>(thread: thread::JoinHandle<T>) -> T {
+    fn ended<T>(thread: JoinHandle<T>) -> T {
         thread.join().unwrap_or_else(|_| panic!("a user panicked"))
     }
     let counted = writers.into_iter().map(ended).sum();
