@@ -111,6 +111,9 @@ fn run(args: &Args, bug: Option<Bug>) -> Sum {
                     sum.executions += 1;
                     sum.steps += counts.steps.get();
                     sum.switches += counts.switches.get();
+                    if sum.executions.is_multiple_of(1000) {
+                        eprintln!("{} executions, {} steps", sum.executions, sum.steps);
+                    }
                     if let Some(message) = failed {
                         sum.failed.get_or_insert((seed, message));
                         next.store(iterations, Ordering::Relaxed);
