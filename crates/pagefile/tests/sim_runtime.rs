@@ -274,13 +274,14 @@ fn from_the_completion_after_which_the_machine_dies_nothing_completes_and_whoeve
                 heard.fetch_add(1, Ordering::Relaxed);
             }
         });
-        (outcome, disk, heard.load(Ordering::Relaxed))
+        (outcome, sim, heard.load(Ordering::Relaxed))
     };
-    let (outcome, disk, _) = lived(None);
+    let (outcome, sim, _) = lived(None);
     outcome.unwrap();
-    let total = disk.completed_count();
+    let total = sim.disk().completed_count();
     for stop in total - 5..total {
-        let (outcome, disk, heard) = lived(Some(stop));
+        let (outcome, sim, heard) = lived(Some(stop));
+        let disk = sim.disk();
         assert!(matches!(outcome, Err(Stalled::Dead(_))) && disk.is_dead() && !disk.step());
         assert_eq!(disk.completed_count(), stop);
         assert_eq!(heard as u64, 6 - (total - stop));
