@@ -12,7 +12,7 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::io;
-use std::pin::pin;
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard as StdGuard, PoisonError, Weak};
@@ -97,11 +97,13 @@ impl Desk {
     pub fn drive<T>(self: &Arc<Self>, future: impl Future<Output = T>) -> T {
         let alarm = Arc::new(Alarm { desk: Arc::clone(self), rung: AtomicBool::new(true) });
         let waker = Waker::from(Arc::clone(&alarm));
-        let mut future = pin!(future);
+        // Not dropped when loom has found a deadlock: it may touch loom, and that is over then.
+        let mut future = ManuallyDrop::new(Box::pin(future));
         loop {
             if alarm.rung.swap(false, SeqCst)
                 && let Poll::Ready(outcome) = future.as_mut().poll(&mut Context::from_waker(&waker))
             {
+                drop(ManuallyDrop::into_inner(future));
                 return outcome;
             }
             let mut queue = self.lock();

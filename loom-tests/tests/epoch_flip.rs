@@ -149,7 +149,7 @@ mod finds {
     use treering_latch::planted::{Bug, with};
 
     #[test]
-    #[should_panic(expected = "Causality violation")]
+    #[should_panic(expected = "the cut is not exact")]
     fn an_applier_that_is_counted_late() {
         with(Bug::ApplierCountedLate, || explore_reaching(PREEMPTIONS, one_applier));
     }

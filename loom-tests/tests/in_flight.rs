@@ -198,7 +198,7 @@ mod finds {
     use super::*;
 
     #[test]
-    #[should_panic(expected = "the disk touches memory that was freed")]
+    #[should_panic(expected = "Causality violation")]
     fn a_future_that_owns_the_buffer() {
         explore_reaching(PREEMPTIONS, |reached| dropped(reached, by_the_future));
     }

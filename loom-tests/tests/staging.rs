@@ -136,14 +136,17 @@ mod finds {
     use super::*;
     use treering_latch::planted::{Bug, with};
 
+    /// The page file notices first: a writer saw the page clean in the middle of its change, and so an
+    /// image has nothing reserved.
     #[test]
-    #[should_panic(expected = "a torn image was written")]
+    #[should_panic(expected = "only what was reserved is given back")]
     fn a_copy_without_the_latch() {
         with(Bug::CopiedWithoutLatch, || explore_reaching(PREEMPTIONS, copy_beside_a_writer));
     }
 
+    /// Here, too: the page is written twice after one change.
     #[test]
-    #[should_panic(expected = "a change was lost")]
+    #[should_panic(expected = "only what was reserved is given back")]
     fn a_page_that_is_clean_too_late() {
         with(Bug::CleanedAfterLatch, || explore_reaching(PREEMPTIONS, copy_beside_a_writer));
     }
