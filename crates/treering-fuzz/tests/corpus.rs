@@ -102,6 +102,10 @@ fn target(name: &str, mutations: usize) {
     let mut chance = Chance(name.bytes().fold(7, |seed, byte| seed * 31 + u64::from(byte)));
     for number in 0..mutations * times {
         let data = mutation(&mut chance, &corpus);
+        if let Some(folder) = std::env::var_os("TREERING_FUZZ_KEEP") {
+            // For an input that never ends, or takes the process along.
+            std::fs::write(Path::new(&folder).join(name), &data).unwrap();
+        }
         if !try_one(run, &data) {
             let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{number}"));
             std::fs::write(&path, &data).unwrap();

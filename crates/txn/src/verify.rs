@@ -152,7 +152,7 @@ impl<'e> Verifier<'e> {
         let mut level = root.page().level();
         // The root may grow meanwhile: the levels below this copy stay what they are.
         let mut root = Some(root);
-        self.report.height = self.report.height.max(level + 1);
+        self.report.height = self.report.height.max(level.saturating_add(1));
         let mut first = tree.root;
         let mut known = Children::from([(tree.root, Vec::new())]);
         loop {

@@ -114,8 +114,13 @@ impl Replay {
     async fn free_page(&self, page: PageId) -> Result<(), Error> {
         let mut written = false;
         loop {
-            check_cache(self.forest.pool())?;
-            let relief = self.forest.pool().relief();
+            let pool = self.forest.pool();
+            check_cache(pool)?;
+            if !pool.exists(page) {
+                // Two loads cannot have built it, whatever the catalog says.
+                return Err(lost_page(page).into());
+            }
+            let relief = pool.relief();
             match self.try_free(page) {
                 Ok(()) => return Ok(()),
                 Err(blocked) => self.wait_for(blocked, relief, &mut written).await?,
