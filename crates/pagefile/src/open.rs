@@ -47,6 +47,9 @@ pub struct Opened {
 pub enum Presence {
     /// No file of its name.
     Missing,
+    /// A file in which nothing was ever written, or of which all is gone. [`PageFile::create`] makes it
+    /// one; that there was none is for the caller to know.
+    Blank,
     /// A creation that ended before the first checkpoint: it holds nothing, and
     /// [`PageFile::create`] starts over.
     Interrupted,
@@ -66,10 +69,11 @@ impl PageFile {
         let place = Place::open(disk, false)?;
         let len = place.len()?;
         let copies = superblock::read_copies(&**disk, place.file, len).await;
-        Ok(if place.is_interrupted(&copies, len) {
-            Presence::Interrupted
-        } else {
-            Presence::Present
+        let interrupted = place.is_interrupted(&copies, len);
+        Ok(match copies {
+            [Found::Blank, Found::Blank] if interrupted => Presence::Blank,
+            _ if interrupted => Presence::Interrupted,
+            _ => Presence::Present,
         })
     }
 

@@ -37,8 +37,7 @@ pub fn database(data: &[u8]) {
     }
     let sim = machine(&image);
     run(&sim, async {
-        // A page file that was cut to nothing is an empty place for a database.
-        let options = options().create(false).read_only(how & 4 != 0);
+        let options = options().read_only(how & 4 != 0);
         let database = match open(&sim, options, 2).await {
             Ok(database) => database,
             Err(error) => return expected(error.kind(), &error),

@@ -4,7 +4,7 @@
 //! it read, in which it appends its number to some of them. So each value says who has written the key,
 //! and in which order, and each read says how much of that it has seen: whatever the order of all
 //! transactions is, it can be had back from what was read (Kingsbury and Alvaro, Elle, 2020). What that
-//! order has to be like is for [`isolation`](crate::isolation) to say.
+//! order has to be like is for [`isolation`] to say.
 
 use std::collections::{BTreeMap, BTreeSet};
 

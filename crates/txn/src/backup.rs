@@ -71,14 +71,14 @@ impl Engine {
         self.check_writable()?;
         let (done, backed_up) = oneshot::channel();
         let engine = Arc::clone(self);
-        self.spawn(async move {
+        self.begin(async move {
             let backed_up = match target() {
                 Ok(target) => engine.back_up(target).await,
                 Err(error) => Err(error),
             };
             // The future may be gone: the copy stands all the same.
             let _ = done.send(backed_up);
-        });
+        })?;
         backed_up.await.unwrap_or(Err(Error::Closed))
     }
 

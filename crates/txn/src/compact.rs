@@ -42,14 +42,14 @@ impl Engine {
         self.check_writable()?;
         let (done, compacted) = oneshot::channel();
         let engine = Arc::clone(self);
-        self.spawn(async move {
+        self.begin(async move {
             let one_at_a_time = engine.compacting.lock().await;
             let compacted = engine.compact_now().await;
             engine.pool().file().set_compacting(false);
             drop(one_at_a_time);
             // The future may be gone: the file is shorter all the same.
             let _ = done.send(compacted);
-        });
+        })?;
         compacted.await.unwrap_or(Err(Error::Closed))
     }
 

@@ -139,13 +139,13 @@ impl Engine {
         self.check()?;
         let (sender, pages) = mpsc::unbounded();
         let engine = Arc::clone(self);
-        self.spawn(async move {
+        self.begin(async move {
             let _no_merge = engine.merging.lock().await;
             if let Err(error) = engine.walk_structure(tree, &sender).await {
                 // Who asked may be gone: then nobody wants to know.
                 let _ = sender.unbounded_send(Err(error));
             }
-        });
+        })?;
         Ok(Structure { pages })
     }
 

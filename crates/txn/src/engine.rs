@@ -249,6 +249,19 @@ impl Engine {
         }));
     }
 
+    /// Spawns a task for somebody who is not inside: as [`Engine::check`], and the engine's end does not
+    /// come between the check and the task.
+    pub(crate) fn begin(
+        self: &Arc<Self>,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), Error> {
+        let inside = self.door.enter().ok_or(Error::Closed)?;
+        self.check()?;
+        self.spawn(task);
+        drop(inside);
+        Ok(())
+    }
+
     /// Whether operations may begin: the database is not closed, and nothing has failed (I8).
     pub fn check(&self) -> Result<(), Error> {
         if self.door.is_closed() {

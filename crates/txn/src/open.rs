@@ -22,7 +22,7 @@ use crate::create_tree::write_empty_root;
 use crate::engine::{Engine, EngineOptions, Parts, Recovery};
 use crate::error::Error;
 use crate::load::Loads;
-use crate::log::{Log, LogStart};
+use crate::log::{Log, LogStart, is_log_file};
 use crate::replay::Replay;
 use crate::replay_large::claim_values;
 
@@ -111,16 +111,40 @@ impl Opening {
     }
 
     async fn open(&self) -> Result<Arc<Engine>, Error> {
-        match PageFile::presence(&self.disk).await? {
-            Presence::Present => self.recover().await,
-            Presence::Missing | Presence::Interrupted if self.options.create && !self.read_only => {
-                self.create().await
-            }
-            Presence::Missing | Presence::Interrupted => Err(Error::File(FileError::new(
-                FileErrorKind::NotADatabase,
-                "there is no database here; create it first, or correct the path",
-            ))),
+        let presence = PageFile::presence(&self.disk).await?;
+        match presence {
+            Presence::Present => return self.recover().await,
+            Presence::Missing | Presence::Blank => self.refuse_lone_log()?,
+            Presence::Interrupted => {}
         }
+        if self.options.create && !self.read_only {
+            return self.create().await;
+        }
+        Err(Error::File(FileError::new(
+            FileErrorKind::NotADatabase,
+            "there is no database here; create it first, or correct the path",
+        )))
+    }
+
+    /// A page file has something in it before the log's first file is made. So a log without one is what
+    /// is left of a database, and nobody makes another in its place.
+    fn refuse_lone_log(&self) -> Result<(), FileError> {
+        let asking = |error| FileError::io("looking for log files", error);
+        for name in self.disk.names().map_err(asking)? {
+            if !is_log_file(&name) {
+                continue;
+            }
+            let file = self.disk.open(&name, false).map_err(asking)?;
+            if self.disk.len(file).map_err(asking)? > 0 {
+                let log = self.disk.describe(file);
+                let message = format!(
+                    "the page file is missing or empty, but there is {log}: the pages of this database \
+                     are lost; restore a backup, or take the log files away to begin anew"
+                );
+                return Err(FileError::new(FileErrorKind::Damaged, message));
+            }
+        }
+        Ok(())
     }
 
     /// Ends the pool; resolves when no page is on its way to disk.

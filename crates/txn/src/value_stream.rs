@@ -234,7 +234,7 @@ impl ValueWriter {
             let failed = Arc::default();
             let (engine, key) = (Arc::clone(&self.engine), self.key.clone());
             let task = engine.run_stream(self.tree, key, receiver, Arc::clone(&failed));
-            self.engine.spawn(task);
+            self.engine.begin(task)?;
             self.task = Some(Task { messages, failed });
         }
         let bytes = std::mem::take(&mut self.buffer);

@@ -60,11 +60,11 @@ impl Engine {
         }
         let (done, report) = oneshot::channel();
         let engine = Arc::clone(self);
-        self.spawn(async move {
+        self.begin(async move {
             let report = Verifier::new(&engine).run().await;
             // The future may be gone: then nobody wants to know.
             let _ = done.send(report);
-        });
+        })?;
         report.await.unwrap_or(Err(Error::Closed))
     }
 }

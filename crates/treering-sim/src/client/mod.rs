@@ -1,10 +1,10 @@
 //! A client: a task that does one random operation after the other and compares what it is told with
 //! what it knows. Some of its futures it drops half-way, and some it never polls again.
 //!
-//! * [`writes`]: changes of its own keys: single ones, batches, big batches, ranges, large values.
-//! * [`reads`]: its own keys, and everybody's, one by one, in ranges, and with a cursor.
-//! * [`appends`]: transactions on keys that all write.
-//! * [`trees`]: trees of its own, and duplicates.
+//! * `writes`: changes of its own keys: single ones, batches, big batches, ranges, large values.
+//! * `reads`: its own keys, and everybody's, one by one, in ranges, and with a cursor.
+//! * `appends`: transactions on keys that all write.
+//! * `trees`: trees of its own, and duplicates.
 
 mod appends;
 mod reads;

@@ -65,7 +65,11 @@ impl Engine {
     /// when it is committed or has failed.
     pub(crate) async fn apply_deferred(self: &Arc<Self>, job: Job) -> Settled {
         let (done, settled) = oneshot::channel();
-        self.defer(job, done);
+        {
+            // The engine's end does not come between this and the task.
+            let Some(_inside) = self.door.enter() else { return Err(self.ended().into()) };
+            self.defer(job, done);
+        }
         settled.await.unwrap_or_else(|_| Err(self.ended().into()))
     }
 

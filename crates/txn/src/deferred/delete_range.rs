@@ -39,7 +39,7 @@ impl Engine {
         }
         let (done, sequence) = oneshot::channel();
         let engine = Arc::clone(self);
-        self.spawn(async move {
+        self.begin(async move {
             let turn = engine.overlays.turn.lock().await;
             let committed = engine.commit_range(tree, &from, to.as_deref()).await;
             let (id, overlay, sequence) = match committed {
@@ -54,7 +54,7 @@ impl Engine {
             let apply = || engine.apply_range(id, tree, to.as_deref(), &overlay);
             engine.keep_applying(apply).await;
             drop(turn);
-        });
+        })?;
         let sequence = sequence.await.unwrap_or_else(|_| Err(self.ended()))?;
         self.settle(sequence, durability).await
     }

@@ -44,7 +44,7 @@ impl Engine {
         self.check_writable()?;
         let (done, sequence) = oneshot::channel();
         let (engine, name) = (Arc::clone(self), name.to_vec());
-        self.spawn(async move {
+        self.begin(async move {
             let committed = engine.commit_drop(&name).await;
             let dropped = match committed {
                 Ok((id, tree, sequence)) => {
@@ -55,7 +55,7 @@ impl Engine {
                 Err(error) => return drop(done.send(Err(error))),
             };
             engine.free_tree(dropped.0, dropped.1).await;
-        });
+        })?;
         let sequence = sequence.await.unwrap_or_else(|_| Err(self.ended()))?;
         Ok(self.log.wait_durable(sequence).await?)
     }

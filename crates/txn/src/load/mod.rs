@@ -310,7 +310,7 @@ impl Load {
         let (done, ended) = oneshot::channel();
         let tree = self.tree;
         // If the future is gone, so is what the task sends, which gives it back if need be.
-        self.engine.spawn(async move { drop(done.send(unfinished.commit(tree, top).await)) });
+        self.engine.begin(async move { drop(done.send(unfinished.commit(tree, top).await)) })?;
         match ended.await.unwrap_or_else(|_| Err(self.engine.ended()))? {
             Ok(sequence) => {
                 self.state = State::Committed;

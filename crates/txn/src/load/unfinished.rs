@@ -50,11 +50,12 @@ impl Unfinished {
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        if !self.entry.is_empty() && self.engine.check().is_ok() {
+        if !self.entry.is_empty() {
             let engine = Arc::clone(&self.engine);
             let (id, entry) = (self.id, self.entry.clone());
             let sent = std::mem::take(&mut self.sent);
-            self.engine.spawn(async move {
+            // Where the engine has ended, the next opening does it.
+            let _ = self.engine.begin(async move {
                 sent.landed().await;
                 engine.give_back(id, entry).await;
             });

@@ -49,7 +49,7 @@ use treering_latch::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use treering_latch::sync::{Mutex, MutexGuard};
 use treering_pagefile::{Disk, FileError, Health, LogPosition, Runtime};
 
-use format::{BLOCK, GROUP_HEADER, RECORD_HEADER, padded};
+use format::{BLOCK, GROUP_HEADER, RECORD_HEADER, padded, slot_of};
 use group::State;
 use segment::{FEWEST, Segments};
 
@@ -187,6 +187,11 @@ impl std::fmt::Debug for Log {
             .field("durable_sequence", &self.durable_sequence())
             .finish_non_exhaustive()
     }
+}
+
+/// Whether a file of this name is one of the log's.
+pub(crate) fn is_log_file(name: &str) -> bool {
+    slot_of(name).is_some()
 }
 
 impl Log {

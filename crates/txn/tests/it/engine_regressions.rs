@@ -206,3 +206,29 @@ fn a_segment_whose_first_block_was_refused_is_not_begun_in_another_file() {
     }
     assert!(refused > 20, "{refused} writes were refused");
 }
+
+/// A page file that had been cut to nothing was taken for a creation that had not come far, and a new,
+/// empty database took the place of the one whose log was still there.
+#[test]
+fn a_log_without_its_page_file_is_not_made_into_a_new_database() {
+    let sim = machine(1);
+    let made = sim.run(async {
+        let engine = open(&sim, options(16, 1)).await.unwrap();
+        grown(&engine, 10).await;
+        engine.close().await.unwrap();
+    });
+    made.unwrap();
+    let whole = sim.disk().image_visible();
+    let mut cut = whole.clone();
+    cut.set_len("pages", 0);
+    let mut missing = whole.clone();
+    missing.remove("pages");
+    for image in [cut, missing] {
+        let sim = patient(Sim::from_image(&image, 2));
+        let opened = sim.run(open(&sim, options(16, 2))).unwrap();
+        let error = opened.err().expect("the pages are gone");
+        assert_eq!(error.file_kind(), Some(FileErrorKind::Damaged), "{error}");
+        assert!(error.to_string().contains("log-"), "{error}");
+        assert_eq!(sim.disk().image_visible(), image, "nothing was changed");
+    }
+}
