@@ -67,12 +67,21 @@ async fn check(pool: &Arc<Pool>, pages: impl Iterator<Item = u64>) {
 }
 
 /// Takes all space and gives every second page of it back.
-fn fragment(pool: &Arc<Pool>) {
+async fn fragment(pool: &Arc<Pool>) {
     let (file, mut extents) = (pool.file(), Vec::new());
+    // So many that what is set aside is not all of the pieces.
+    while extents.len() < 64 {
+        match file.try_reserve(1, Room::Shrinking) {
+            true => file.take_extents(1, &mut extents),
+            false => file.grow().await.unwrap(),
+        }
+    }
     while file.try_reserve(1, Room::Shrinking) {
         file.take_extents(1, &mut extents);
     }
     extents.iter().step_by(2).for_each(|extent| file.discard_extent(*extent));
+    // And not what lies together at the end, for the page map.
+    file.set_compacting(true);
 }
 
 #[test]
@@ -120,7 +129,7 @@ fn where_the_space_is_in_pieces_so_are_the_writes() {
     let sim = Sim::new(3);
     sim.run(async {
         let pool = create(&sim).await;
-        fragment(&pool);
+        fragment(&pool).await;
         let first = pool.take_ids(100);
         let (batch, second) = full(&pool, pool.gather_pages(), first);
         let batch = pool.publish_pages(write(&pool, batch).await.unwrap(), 1);
