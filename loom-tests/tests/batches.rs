@@ -119,7 +119,6 @@ fn against_the_order() {
     other.join().unwrap();
 }
 
-#[cfg(not(treering_planted_bug))]
 mod holds {
     use super::*;
 

@@ -123,7 +123,6 @@ fn structure(reached: &Reached) {
     }
 }
 
-#[cfg(not(treering_planted_bug))]
 mod holds {
     use super::*;
 

@@ -178,7 +178,6 @@ fn descent_beside_merge(reached: &Reached, descent: Descent, merge: Merge) {
     assert_eq!(tree.descend(Descent::ChecksFences), Some(Look::Found));
 }
 
-#[cfg(not(treering_planted_bug))]
 mod holds {
     use super::*;
 

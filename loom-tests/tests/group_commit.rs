@@ -93,7 +93,6 @@ fn one_comes_later() {
     assert!(journal.desk.holds(b"the record of main"), "a wish was forgotten");
 }
 
-#[cfg(not(treering_planted_bug))]
 mod holds {
     use super::*;
 

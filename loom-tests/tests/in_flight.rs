@@ -163,7 +163,6 @@ fn by_the_future(memory: Arc<Memory>) -> [Arc<dyn Any + Send + Sync>; 2] {
     [Arc::new(()), Arc::new(Owner(memory))]
 }
 
-#[cfg(not(treering_planted_bug))]
 mod holds {
     use super::*;
 

@@ -248,7 +248,6 @@ fn batch_beside_a_posting() {
     assert_eq!(pages[1].read(), 1);
 }
 
-#[cfg(not(treering_planted_bug))]
 mod holds {
     use super::*;
 

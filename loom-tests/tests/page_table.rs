@@ -109,7 +109,6 @@ fn freed_beside_a_pin(reached: &Reached) {
     drop(pinned);
 }
 
-#[cfg(not(treering_planted_bug))]
 mod holds {
     use super::*;
 

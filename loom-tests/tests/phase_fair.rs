@@ -240,7 +240,6 @@ impl Meeting {
     }
 }
 
-#[cfg(not(treering_planted_bug))]
 mod holds {
     use super::*;
 

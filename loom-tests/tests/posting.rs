@@ -143,7 +143,6 @@ fn nobody_waits_for_a_posting() {
     assert_eq!(family.separators.load(Relaxed), 1);
 }
 
-#[cfg(not(treering_planted_bug))]
 mod holds {
     use super::*;
 

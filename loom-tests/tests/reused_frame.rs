@@ -86,7 +86,6 @@ fn reader_and_new_page(reached: &Reached) {
     drop(pinned);
 }
 
-#[cfg(not(treering_planted_bug))]
 mod holds {
     use super::*;
 

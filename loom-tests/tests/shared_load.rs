@@ -91,7 +91,6 @@ fn all_give_up() {
     assert_eq!(bench.desk.counted().reads, 3, "a load that was given up was lost");
 }
 
-#[cfg(not(treering_planted_bug))]
 mod holds {
     use super::*;
 

@@ -113,7 +113,6 @@ fn two_attempts_and_end() {
     assert!(engine.door.enter().is_none(), "a closed door was opened again");
 }
 
-#[cfg(not(treering_planted_bug))]
 mod holds {
     use super::*;
 

@@ -111,7 +111,6 @@ fn capture_that_has_to_wait(reached: &Reached) {
     assert!(expected.contains(&&images[..]), "epochs got mixed up: {images:?}");
 }
 
-#[cfg(not(treering_planted_bug))]
 mod holds {
     use super::*;
 

@@ -198,7 +198,6 @@ fn trying(reached: &Reached) {
     desk.assert_free(1 + u32::from(entered));
 }
 
-#[cfg(not(treering_planted_bug))]
 mod holds {
     use super::*;
 

@@ -114,7 +114,6 @@ fn failure_changes_nothing() {
     assert_free(&page, 0);
 }
 
-#[cfg(not(treering_planted_bug))]
 mod holds {
     use super::*;
 
