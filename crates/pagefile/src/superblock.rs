@@ -201,7 +201,7 @@ impl Found {
             return Found::Damaged(format!("it names an impossible page size, {page_size}"));
         }
         let counted = [raw.generation, raw.epoch, raw.sequence, raw.log_segment].map(u64::from_le);
-        if counted.iter().any(|number| *number > COUNTED_MAX) {
+        if counted.iter().any(|number| *number >= COUNTED_MAX) {
             return Found::Damaged("it holds a number that nothing counts up to".into());
         }
         let packed = u64::from_le(raw.directory);
@@ -371,6 +371,52 @@ mod tests {
             let mut superblock = sample();
             spoil(&mut superblock);
             assert!(matches!(Found::decode(&superblock.encode()), Found::Damaged(_)));
+        }
+    }
+
+    /// The last number that is counted on from is the one before the bound.
+    #[test]
+    fn what_is_counted_stays_below_a_bound() {
+        let mut superblock = sample();
+        superblock.generation = COUNTED_MAX - 1;
+        assert!(Found::decode(&superblock.encode()).valid().is_some());
+        superblock.generation = COUNTED_MAX;
+        assert!(Found::decode(&superblock.encode()).valid().is_none());
+    }
+
+    #[test]
+    fn each_copy_says_what_is_wrong_with_it() {
+        assert_eq!(Found::Valid(sample()).complaint(), None);
+        for (found, word) in [
+            (Found::Blank, "blank"),
+            (Found::BirthMark, "creation"),
+            (Found::Version(7), "version 7"),
+            (Found::Foreign, "superblock"),
+            (Found::Damaged("torn".into()), "torn"),
+        ] {
+            let complaint = found.complaint().expect("something is wrong");
+            assert!(complaint.contains(word), "{complaint}");
+        }
+    }
+
+    #[test]
+    fn pages_have_512_bytes_to_16_mib() {
+        let sizes: Vec<usize> =
+            (0..40).map(|bits| 1 << bits).filter(|size| is_page_size(*size)).collect();
+        assert_eq!((sizes[0], sizes[sizes.len() - 1], sizes.len()), (512, 16 << 20, 16));
+        assert!(!is_page_size(513) && !is_page_size(0));
+    }
+
+    #[test]
+    fn a_file_that_ends_within_a_block_is_none_of_ours() {
+        let sim = crate::sim::Sim::new(1);
+        let disk = sim.disk();
+        let file = disk.open("pages", true).unwrap();
+        for (len, a_is) in [(0, "blank"), (512, "blank"), (700, "superblock"), (4096, "blank")] {
+            disk.set_len(file, len).unwrap();
+            let [a, b] = sim.run(read_copies(&*disk, file, len)).unwrap();
+            assert!(a.complaint().expect("nothing is there").contains(a_is), "{len}: {a:?}");
+            assert!(matches!(b, Found::Blank));
         }
     }
 
