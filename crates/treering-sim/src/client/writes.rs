@@ -146,7 +146,12 @@ impl Client {
         let step = self.journal().begin(change);
         let durability = self.durability();
         let committing = async move { engine.commit(batch, durability).await }.boxed();
-        let Some(outcome) = self.drive(committing).await else {
+        let outcome = match &expected {
+            Expected::Applied(..) => self.drive(committing).await,
+            // Left alone, it might come to its turn when the condition has come to hold.
+            Expected::Violated(..) => Some(committing.await),
+        };
+        let Some(outcome) = outcome else {
             self.journal().abandoned(step);
             return Ok(());
         };
