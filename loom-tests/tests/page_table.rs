@@ -24,7 +24,7 @@ use loom::thread;
 use treering_bufpool::Read;
 use treering_loom_tests::bench::{Bench, original};
 use treering_loom_tests::{PREEMPTIONS, Reached, explore, explore_reaching};
-use treering_pagefile::PageId;
+use treering_pagefile::{PageId, Room};
 
 const CHANGED: u64 = 11;
 
@@ -100,7 +100,7 @@ fn freed_beside_a_pin(reached: &Reached) {
     let page = bench.pin(1).write();
     if let Ok(doomed) = page.doom(1) {
         doomed.free(1);
-        let new = bench.pool.try_new_page().unwrap();
+        let new = bench.pool.try_new_page(Room::Growing).unwrap();
         assert_ne!(new.id(), PageId(1), "an id is used again after the next checkpoint only");
         new.publish(1);
     }

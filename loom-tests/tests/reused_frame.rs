@@ -24,7 +24,7 @@ use loom::thread;
 use treering_bufpool::Read;
 use treering_loom_tests::bench::{Bench, original};
 use treering_loom_tests::{PREEMPTIONS, Reached, explore_reaching};
-use treering_pagefile::PageId;
+use treering_pagefile::{PageId, Room};
 
 const CHANGED: u64 = 11;
 const MADE: u64 = 40;
@@ -76,7 +76,7 @@ fn reader_and_new_page(reached: &Reached) {
         doomed.free(1);
         let bench = bench.clone();
         let maker = thread::spawn(move || {
-            let new = bench.pool.try_new_page().unwrap();
+            let new = bench.pool.try_new_page(Room::Growing).unwrap();
             bench.desk.beside(new.words().as_ptr().cast()).store(MADE, Relaxed);
             new.publish(1);
         });

@@ -14,7 +14,7 @@ use treering_blink::{Forest, TreeRef};
 use treering_bufpool::{Pool, PoolOptions, Refusal};
 use treering_latch::sync::{Mutex, MutexGuard};
 use treering_pagefile::{
-    Disk, FileError, FileErrorKind, Health, PageFile, Presence, Room, Runtime,
+    Disk, FileError, FileErrorKind, FileId, Health, PageFile, Presence, Room, Runtime, sync_file,
 };
 
 use crate::catalog::{CATALOG, Catalog};
@@ -118,6 +118,9 @@ impl Opening {
             Presence::Interrupted => {}
         }
         if self.options.create && !self.read_only {
+            if presence == Presence::Interrupted {
+                self.empty_log().await?;
+            }
             return self.create().await;
         }
         Err(Error::File(FileError::new(
@@ -129,22 +132,38 @@ impl Opening {
     /// A page file has something in it before the log's first file is made. So a log without one is what
     /// is left of a database, and nobody makes another in its place.
     fn refuse_lone_log(&self) -> Result<(), FileError> {
-        let asking = |error| FileError::io("looking for log files", error);
-        for name in self.disk.names().map_err(asking)? {
-            if !is_log_file(&name) {
-                continue;
-            }
-            let file = self.disk.open(&name, false).map_err(asking)?;
-            if self.disk.len(file).map_err(asking)? > 0 {
-                let log = self.disk.describe(file);
-                let message = format!(
-                    "the page file is missing or empty, but there is {log}: the pages of this database \
-                     are lost; restore a backup, or take the log files away to begin anew"
-                );
-                return Err(FileError::new(FileErrorKind::Damaged, message));
-            }
+        let Some(file) = self.log_files()?.pop() else { return Ok(()) };
+        let log = self.disk.describe(file);
+        let message = format!(
+            "the page file is missing or empty, but there is {log}: the pages of this database are \
+             lost; restore a backup, or take the log files away to begin anew"
+        );
+        Err(FileError::new(FileErrorKind::Damaged, message))
+    }
+
+    /// Durably empties the log that a creation has left which did not come far: the next one empties the
+    /// page file first, and might be interrupted just then.
+    async fn empty_log(&self) -> Result<(), FileError> {
+        for file in self.log_files()? {
+            let doing =
+                |error| FileError::io(format!("emptying {}", self.disk.describe(file)), error);
+            self.disk.set_len(file, 0).map_err(doing)?;
+            sync_file(&*self.disk, file).await.map_err(doing)?;
         }
         Ok(())
+    }
+
+    /// The log's files in which there is something.
+    fn log_files(&self) -> Result<Vec<FileId>, FileError> {
+        let asking = |error| FileError::io("looking for log files", error);
+        let mut files = Vec::new();
+        for name in self.disk.names().map_err(asking)?.iter().filter(|name| is_log_file(name)) {
+            let file = self.disk.open(name, false).map_err(asking)?;
+            if self.disk.len(file).map_err(asking)? > 0 {
+                files.push(file);
+            }
+        }
+        Ok(files)
     }
 
     /// Ends the pool; resolves when no page is on its way to disk.
