@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::directory::Directory;
+use crate::directory_lock::DirectoryLock;
 use crate::disk::Disk;
 use crate::error::FileError;
 use crate::threads::ThreadDisk;
@@ -39,6 +40,10 @@ pub struct DiskOptions {
     pub tokio_reactor: bool,
     /// Whether files are only read: none is created, and all are opened as such. Writes fail.
     pub read_only: bool,
+    /// The lock of the directory. The kernel then holds it, too, until the last request has ended:
+    /// what a killed process has under way may reach the files after its death, and with io_uring
+    /// also after its descriptors are closed. (Linux 5.19; before, only the process holds it.)
+    pub lock: Option<Arc<DirectoryLock>>,
 }
 
 impl Default for DiskOptions {
@@ -50,6 +55,7 @@ impl Default for DiskOptions {
             direct: true,
             tokio_reactor: true,
             read_only: false,
+            lock: None,
         }
     }
 }

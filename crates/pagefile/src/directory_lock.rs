@@ -1,19 +1,28 @@
 //! One holder per directory, across processes: a `flock` on the file `lock`.
 //!
 //! The kernel releases the lock when the holder's file is closed, also by a crash, so the file
-//! itself stays and says nothing; what it holds is only the name for the other one's error message.
+//! itself stays and says nothing; what it holds is the name for the other one's error message.
+//!
+//! After a kill the rings hold it on until their last request has ended ([`crate::DiskOptions::lock`]).
+//! Whoever finds it held in the name of a process that is no more waits for that.
 //!
 //! Whoever only reads shares the lock with others who do, and leaves the file as it is.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use crate::error::{FileError, FileErrorKind};
 
 const LOCK_FILE: &str = "lock";
+/// How long a dead process's last requests may take: a disk that needs longer is not answering.
+const LATE_IO_MAX: Duration = Duration::from_secs(30);
 
 /// Holds a directory until it is dropped.
 #[derive(Debug)]
@@ -38,9 +47,9 @@ impl DirectoryLock {
             .truncate(false)
             .open(&lock_path)
             .map_err(|error| FileError::io(doing("opening"), error))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        match take(&mut file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
+            Err(Errno::WOULDBLOCK) => {
                 // A name in it may be that of somebody who was killed.
                 let holder = match flock(&file, FlockOperation::NonBlockingLockShared) {
                     Ok(()) => "somebody who reads it".into(),
@@ -67,12 +76,45 @@ impl DirectoryLock {
             let hint = "(opening the database for writing makes one)";
             FileError::io(format!("{} {hint}", doing("opening")), error)
         })?;
-        match flock(&file, FlockOperation::NonBlockingLockShared) {
+        match take(&mut file, FlockOperation::NonBlockingLockShared) {
             Ok(()) => Ok(Self { file, shared: true }),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(locked(path, &holder(&mut file))),
+            Err(Errno::WOULDBLOCK) => Err(locked(path, &holder(&mut file))),
             Err(errno) => Err(FileError::io(doing("locking"), errno.into())),
         }
     }
+}
+
+impl AsRawFd for DirectoryLock {
+    fn as_raw_fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+}
+
+/// Waits, if the one who is named in the file is gone, for the kernel to end what that one had under
+/// way. Nothing tells when that is but the lock, and waiting in `flock` has no end if the name is
+/// wrong: of another container, say.
+fn take(file: &mut File, operation: FlockOperation) -> Result<(), Errno> {
+    let begin = Instant::now();
+    loop {
+        let outcome = flock(&*file, operation);
+        let wait = outcome == Err(Errno::WOULDBLOCK) && begin.elapsed() < LATE_IO_MAX;
+        if !wait || !is_gone(&holder(file)) {
+            return outcome;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Whether the process of that name has ended, as far as can be seen from here.
+fn is_gone(holder: &str) -> bool {
+    let pid = holder.strip_prefix("pid ").and_then(|rest| rest.split(' ').next());
+    let Some(pid) = pid.and_then(|pid| pid.parse::<u32>().ok()) else { return false };
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        return Path::new("/proc/self/stat").exists();
+    };
+    // Behind the program's name, which may hold anything: the state; Z has ended, and nobody has
+    // asked for its exit status yet.
+    stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with(['Z', 'X']))
 }
 
 fn locked(path: &Path, holder: &str) -> FileError {
@@ -109,9 +151,80 @@ fn name_holder(file: &mut File, name: &str) -> io::Result<()> {
 
 fn holder(file: &mut File) -> String {
     let mut name = String::new();
+    if file.rewind().is_err() {
+        return "another process".into();
+    }
     // A holder that has just taken the lock may not have written its name yet.
     match file.take(256).read_to_string(&mut name) {
         Ok(_) if !name.trim().is_empty() => name.trim().to_owned(),
         _ => "another process".into(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::mem::ManuallyDrop;
+    use std::os::fd::{FromRawFd, OwnedFd};
+    use std::process::{Child, Command, Stdio};
+    use std::sync::Arc;
+
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+    use super::*;
+    use crate::{DiskOptions, IoBackend, open_directory};
+
+    fn child() -> Child {
+        Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap()
+    }
+
+    fn named(process: &Child) -> String {
+        format!("pid {} (cat)", process.id())
+    }
+
+    #[test]
+    fn only_a_process_that_has_ended_is_gone() {
+        assert!(!is_gone(&me()));
+        assert!(!is_gone("another process"));
+        let mut process = child();
+        assert!(!is_gone(&named(&process)));
+        process.kill().unwrap();
+        let id = rustix::process::Pid::from_child(&process);
+        waitid(WaitId::Pid(id), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
+        assert!(is_gone(&named(&process)));
+        process.wait().unwrap();
+        assert!(is_gone(&named(&process)));
+    }
+
+    /// The descriptors of a killed process are closed before its last requests have ended.
+    #[test]
+    fn rings_hold_the_lock_without_a_descriptor() {
+        let here = tempfile::tempdir().unwrap();
+        let lock = Arc::new(DirectoryLock::acquire(here.path()).unwrap());
+        let options = DiskOptions {
+            io: IoBackend::Uring,
+            lock: Some(Arc::clone(&lock)),
+            ..DiskOptions::default()
+        };
+        let Ok(disk) = open_directory(here.path(), &options) else {
+            return eprintln!("skipped: no io_uring here");
+        };
+        drop(options);
+        let mut lock = ManuallyDrop::new(Arc::into_inner(lock).unwrap());
+        // In the name of somebody who has ended.
+        let mut process = child();
+        process.kill().unwrap();
+        process.wait().unwrap();
+        name_holder(&mut lock.file, &named(&process)).unwrap();
+        // SAFETY: the lock is not used again, nor dropped.
+        drop(unsafe { OwnedFd::from_raw_fd(lock.as_raw_fd()) });
+
+        let other = File::open(here.path().join(LOCK_FILE)).unwrap();
+        let outcome = flock(&other, FlockOperation::NonBlockingLockExclusive);
+        assert_eq!(outcome, Err(Errno::WOULDBLOCK));
+        drop(other);
+        drop(disk);
+        // The kernel lets go of the rings' files a moment later.
+        DirectoryLock::acquire(here.path()).unwrap();
     }
 }

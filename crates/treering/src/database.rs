@@ -293,8 +293,10 @@ impl Database {
 /// On the engine's thread: the folder that a backup goes to.
 fn backup_target(path: &Path) -> Result<BackupTarget, Error> {
     folder::prepare(path, true)?;
-    let lock = DirectoryLock::acquire(path)?;
-    let disk = open_directory(path, &DiskOptions { lanes: Some(1), ..DiskOptions::default() })?;
+    let lock = Arc::new(DirectoryLock::acquire(path)?);
+    let options =
+        DiskOptions { lanes: Some(1), lock: Some(Arc::clone(&lock)), ..DiskOptions::default() };
+    let disk = open_directory(path, &options)?;
     let entropy = RandomState::new().hash_one(path);
     Ok(BackupTarget { disk, entropy, keep: Box::new(lock) })
 }

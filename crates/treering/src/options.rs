@@ -200,6 +200,7 @@ impl Options {
             false => DirectoryLock::acquire(&path)?,
             true => DirectoryLock::share(&path)?,
         };
+        let lock = Arc::new(lock);
         if let Some(device) = &self.device {
             device::link(&path, device, create, self.overwrite_device)?;
         }
@@ -213,7 +214,12 @@ impl Options {
         };
         let disk = open_directory(
             &path,
-            &DiskOptions { io, read_only: self.read_only, ..DiskOptions::default() },
+            &DiskOptions {
+                io,
+                read_only: self.read_only,
+                lock: Some(Arc::clone(&lock)),
+                ..DiskOptions::default()
+            },
         )?;
         tracing::info!(path = %path.display(), io = %disk.backend(), "opening");
         // The standard library seeds its hashers from the system's random source.

@@ -68,8 +68,15 @@ impl Fixed {
 /// Files a ring may have registered; those beyond go the ordinary way.
 const FILES_MAX: u32 = 64;
 
+/// In the place of a file that no I/O is for.
+const NO_FILE: RawFd = -1;
+
 /// The files registered with a ring, each under the index of its place here. A disk keeps its files
 /// open as long as its rings, so a descriptor means the same file all the time.
+///
+/// The first is the lock of the directory. The kernel lets go of a ring's files when the last request
+/// has ended, which is after the death of a process that was killed: until then the lock is held, and
+/// no late write meets the next one's.
 #[derive(Debug, Default)]
 pub(super) struct FixedFiles {
     descriptors: Vec<RawFd>,
@@ -77,10 +84,17 @@ pub(super) struct FixedFiles {
 }
 
 impl FixedFiles {
-    /// An empty table in the ring, if the kernel makes one.
-    pub(super) fn new(ring: &IoUring) -> Self {
+    /// A table in the ring, if the kernel makes one, with only the `held` file in it.
+    pub(super) fn new(ring: &IoUring, held: Option<RawFd>) -> Self {
         let available = ring.submitter().register_files_sparse(FILES_MAX).is_ok();
-        Self { descriptors: Vec::new(), available }
+        let mut files = Self { descriptors: Vec::new(), available };
+        if let Some(held) = held
+            && files.index_of(ring, held).is_some()
+        {
+            // Its number may be another file's later.
+            files.descriptors[0] = NO_FILE;
+        }
+        files
     }
 
     /// The index of a file, registered now if it is not yet; `None` if it cannot be.

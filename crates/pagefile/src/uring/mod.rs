@@ -36,7 +36,7 @@ mod watch;
 use std::any::Any;
 use std::cell::Cell;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
@@ -109,8 +109,9 @@ impl UringDisk {
     /// Sets up the rings and starts the I/O thread. Gives the directory back if that fails.
     pub(crate) fn new(directory: Directory, options: &DiskOptions) -> Result<Self, Refused> {
         let cores = thread::available_parallelism().map_or(1, usize::from);
+        let held = options.lock.as_ref().map(|lock| lock.as_raw_fd());
         let lanes = options.lanes.unwrap_or(cores.min(LANES_DEFAULT_MAX)).clamp(1, LANES_MAX);
-        let rings = (0..=lanes).map(|_| Ring::lane()).collect::<io::Result<Vec<_>>>();
+        let rings = (0..=lanes).map(|_| Ring::lane(held)).collect::<io::Result<Vec<_>>>();
         let flags = rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK;
         let event = rustix::event::eventfd(0, flags);
         let (rings, event) = match (rings, event) {
@@ -131,7 +132,7 @@ impl UringDisk {
             registered: OnceLock::new(),
             without_io: Mutex::default(),
         };
-        let (shared, thread) = start(shared)?;
+        let (shared, thread) = start(shared, held)?;
         let backend = Arc::clone(&shared) as Arc<dyn Backend>;
         Ok(Self { shared, backend, thread: Mutex::new(Some(thread)) })
     }
@@ -139,11 +140,11 @@ impl UringDisk {
 
 /// Starts the I/O thread, which makes its own ring: a ring with a single issuer belongs to the
 /// thread that made it.
-fn start(shared: Shared) -> Result<(Arc<Shared>, JoinHandle<()>), Refused> {
+fn start(shared: Shared, held: Option<RawFd>) -> Result<(Arc<Shared>, JoinHandle<()>), Refused> {
     let (outcome, ready) = mpsc::channel();
     let (hand_over, receive) = mpsc::channel::<Arc<Shared>>();
     let thread = thread::Builder::new().name("treering-io".into()).spawn(move || {
-        let ring = match Ring::single_issuer() {
+        let ring = match Ring::single_issuer(held) {
             Ok(ring) => ring,
             Err(error) => return drop(outcome.send(Err(error))),
         };

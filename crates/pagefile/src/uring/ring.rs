@@ -69,32 +69,33 @@ pub(super) enum Reap {
 }
 
 impl Ring {
-    /// A ring that any thread may submit to: default flags. With COOP_TASKRUN the completions of a
+    /// A ring that any thread may submit to, and that holds the file `held`: default flags. With COOP_TASKRUN the completions of a
     /// thread that is busy in user space would come milliseconds late.
-    pub(super) fn lane() -> io::Result<Self> {
+    pub(super) fn lane(held: Option<RawFd>) -> io::Result<Self> {
         let ring = IoUring::builder().setup_cqsize(COMPLETION_ENTRIES).build(SUBMISSION_ENTRIES)?;
         check(&ring)?;
-        Ok(Self::new(ring))
+        Ok(Self::new(ring, held))
     }
 
     /// A ring for the calling thread alone.
-    pub(super) fn single_issuer() -> io::Result<Self> {
+    pub(super) fn single_issuer(held: Option<RawFd>) -> io::Result<Self> {
         let ring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
             .setup_cqsize(COMPLETION_ENTRIES)
             .build(SUBMISSION_ENTRIES);
         match ring {
-            Ok(ring) => Ok(Self::new(ring)),
+            Ok(ring) => Ok(Self::new(ring, held)),
             // Kernels before 6.1 do not know these flags.
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Self::lane(),
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Self::lane(held),
             Err(error) => Err(error),
         }
     }
 
-    fn new(ring: IoUring) -> Self {
+    fn new(ring: IoUring, held: Option<RawFd>) -> Self {
         let limit = ring.params().cq_entries() as usize - POLLS_MAX;
-        let submission = Submission { fixed: Fixed::default(), files: FixedFiles::new(&ring) };
+        let submission =
+            Submission { fixed: Fixed::default(), files: FixedFiles::new(&ring, held) };
         Self {
             ring,
             submission: Mutex::new(submission),
