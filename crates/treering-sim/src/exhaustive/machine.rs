@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use treering::{Database, Error, Options};
-use treering_pagefile::sim::{Patience, SECTOR, Sim, SimDisk, SimImage};
+use treering_pagefile::sim::{Patience, SECTOR, Sim, SimDisk, SimFolder, SimImage};
 use treering_pagefile::{Completion, Disk, FileId, IoBuf, Lane, Op, Request};
 
 /// Bytes a page: the fewest there can be, so that trees are deep.
@@ -107,7 +107,7 @@ impl Machine {
         if prefix.is_empty() && lies.is_none() && reads.is_none() {
             return disk;
         }
-        Arc::new(Part { disk, prefix, lies, reads })
+        Arc::new(Part { files: SimFolder::new(Arc::clone(&disk), prefix), disk, lies, reads })
     }
 
     /// Opens the database whose files begin with `prefix`, with a pool of so many frames and the
@@ -139,43 +139,41 @@ struct Lies {
     writes: AtomicU64,
 }
 
-/// The files of a disk whose names begin with a prefix.
+/// The files of one database, and what becomes of the requests to them.
 struct Part {
+    files: SimFolder,
     disk: Arc<SimDisk>,
-    prefix: &'static str,
     lies: Option<Arc<Lies>>,
     reads: Option<Arc<Reads>>,
 }
 
 impl Disk for Part {
     fn open(&self, name: &str, create: bool) -> io::Result<FileId> {
-        self.disk.open(&format!("{}{name}", self.prefix), create)
+        self.files.open(name, create)
     }
 
     fn names(&self) -> io::Result<Vec<String>> {
-        let names = self.disk.names()?;
-        let own = names.iter().filter_map(|name| name.strip_prefix(self.prefix));
-        Ok(own.map(str::to_owned).collect())
+        self.files.names()
     }
 
     fn len(&self, file: FileId) -> io::Result<u64> {
-        self.disk.len(file)
+        self.files.len(file)
     }
 
     fn set_len(&self, file: FileId, len: u64) -> io::Result<()> {
-        self.disk.set_len(file, len)
+        self.files.set_len(file, len)
     }
 
     fn describe(&self, file: FileId) -> String {
-        self.disk.describe(file)
+        self.files.describe(file)
     }
 
     fn block_size(&self) -> usize {
-        self.disk.block_size()
+        self.files.block_size()
     }
 
     fn backend(&self) -> String {
-        self.disk.backend()
+        self.files.backend()
     }
 
     fn submit(&self, lane: Lane, requests: &mut Vec<Request>) {

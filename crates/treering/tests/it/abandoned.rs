@@ -4,12 +4,10 @@
 #![allow(clippy::unwrap_used)] // Tests, and what they are made of.
 
 use std::collections::BTreeMap;
-use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Poll;
 
-use crate::common::{Home, all, assert_sound, on_tokio, tiny};
+use crate::common::{Home, all, assert_sound, on_tokio, polled, tiny};
 use futures::future::BoxFuture;
 use futures::{FutureExt, TryStreamExt};
 use treering::{Database, Durability, Error, ErrorKind, Io, Options, Tree};
@@ -172,23 +170,6 @@ fn allowed(result: Result<(), Error>) {
         let kind = error.kind();
         assert!(matches!(kind, ErrorKind::KeyExists | ErrorKind::NoSuchTree), "{error}");
     }
-}
-
-/// Polls a future so many times, each time after it was woken. Gives it back if it is not over.
-async fn polled<F: Future + Unpin>(mut future: F, times: usize) -> Result<F::Output, F> {
-    let mut left = times;
-    let over = poll_fn(|cx| {
-        if left == 0 {
-            return Poll::Ready(None);
-        }
-        left -= 1;
-        match future.poll_unpin(cx) {
-            Poll::Ready(output) => Poll::Ready(Some(output)),
-            Poll::Pending if left == 0 => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        }
-    });
-    over.await.ok_or(future)
 }
 
 /// What the tree may hold: all of its base, and of each operation all or nothing.

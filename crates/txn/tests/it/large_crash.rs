@@ -5,72 +5,22 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use crate::engine_support::journal::Journal;
+use crate::engine_support::power::{Left, Start, once_more};
 use crate::engine_support::workload::{Load, NAMES};
 use crate::engine_support::{
-    Op, Rng, assert_clean, assert_same, contents, large_value, machine, open, options, patient,
-    seeds, small_log,
+    Op, Rng, assert_clean, contents, large_value, open, options, patient, seeds, small_log,
 };
-use treering_pagefile::sim::{Sim, SimDisk, SimImage, Stalled};
-use treering_txn::{Durability, Error};
+use treering_pagefile::sim::Sim;
+use treering_txn::Durability;
 
-fn never(_: &Error) -> bool {
-    false
-}
-
-/// Where a load begins.
-#[derive(Clone, Default)]
-struct Start {
-    image: Option<SimImage>,
-    journal: Journal,
-}
-
-impl Start {
-    fn machine(&self, seed: u64) -> Sim {
-        match &self.image {
-            Some(image) => patient(Sim::from_image(image, seed)),
-            None => machine(seed),
-        }
-    }
-}
-
-fn crash_everywhere(load: Load, start: &Start, stride: usize, images: u64) {
-    let whole = start.machine(load.seed);
-    whole.run(load.run(&whole, &start.journal.fork(), never)).unwrap().unwrap();
-    let count = whole.disk().io_count();
-    assert!(count > 50, "{load:?} does {count} I/Os only");
-    for index in (0..=count).step_by(stride) {
-        let (disk, journal) = crash_at(&load, start, index);
-        let named = [
-            ("durable only".to_owned(), disk.image_durable_only()),
-            ("everything".to_owned(), disk.image_everything()),
-        ];
-        let subsets = (0..images).map(|number| {
-            let seed = index * 1000 + number;
-            (format!("subset {seed}"), disk.image_by_seed(seed))
-        });
-        for (name, image) in named.into_iter().chain(subsets) {
-            let context = format!("{load:?}, crash at I/O {index}, {name}");
-            recover_and_go_on(&image, &journal, index, &context);
-        }
-    }
-}
-
-fn crash_at(load: &Load, start: &Start, index: u64) -> (std::sync::Arc<SimDisk>, Journal) {
-    let (sim, journal) = (start.machine(load.seed), start.journal.fork());
-    sim.disk().stop_at(index);
-    match sim.run(load.run(&sim, &journal, never)) {
-        Err(Stalled::Dead(_)) => {}
-        // Some calls of a dead disk fail at once.
-        Ok(_) if sim.disk().is_dead() || sim.disk().io_count() <= index => {}
-        other => panic!("{load:?}, crash at I/O {index}: {other:?}"),
-    }
-    (sim.disk(), journal)
+fn crash_everywhere(load: &Load, start: &Start, stride: usize, images: u64) {
+    start.crash_everywhere(load, stride, images, recover_and_go_on);
 }
 
 /// Opens what is left, compares, overwrites and deletes some, and opens once more.
-fn recover_and_go_on(image: &SimImage, journal: &Journal, seed: u64, context: &str) {
-    let mut sim = patient(Sim::from_image(image, seed));
+fn recover_and_go_on(left: Left<'_>) {
+    let Left { image, journal, index: seed, context, .. } = left;
+    let sim = patient(Sim::from_image(image, seed));
     let journal = journal.fork();
     let before = sim.run(async {
         let options = options(32, 1 << 40 | seed);
@@ -101,18 +51,7 @@ fn recover_and_go_on(image: &SimImage, journal: &Journal, seed: u64, context: &s
         journal.model(3)
     });
     let before = before.unwrap_or_else(|stalled| panic!("{context}: {stalled}"));
-    sim.settle().unwrap();
-    let image = sim.disk().image_visible();
-    sim.restart(&image, seed + 1);
-    let after = sim.run(async {
-        let engine = open(&sim, options(16, 1 << 42 | seed)).await.unwrap();
-        let found = contents(&engine, &NAMES).await.unwrap();
-        assert_clean(&engine, context).await;
-        engine.close().await.unwrap();
-        found
-    });
-    let after = after.unwrap_or_else(|stalled| panic!("{context}, once more: {stalled}"));
-    assert_same(&after, &before, context);
+    once_more(sim, &before, seed, context);
 }
 
 fn load(seed: u64) -> Load {
@@ -122,15 +61,13 @@ fn load(seed: u64) -> Load {
 /// A database that was killed in the middle of its life, with large values in its log.
 fn grown(seed: u64, commits: usize) -> Start {
     let load = Load { commits, batch_max: 2, large: 60, close: false, ..Load::new(seed) };
-    let (sim, journal) = (machine(seed), Journal::default());
-    sim.run(load.run(&sim, &journal, never)).unwrap().unwrap();
-    Start { image: Some(sim.disk().crash(seed)), journal }
+    Start::after(&load)
 }
 
 #[test]
 fn large_values_from_the_creation_of_the_database_on() {
     for seed in seeds(1, 1) {
-        crash_everywhere(load(seed), &Start::default(), 2, 2);
+        crash_everywhere(&load(seed), &Start::default(), 2, 2);
     }
 }
 
@@ -138,7 +75,7 @@ fn large_values_from_the_creation_of_the_database_on() {
 fn large_values_through_several_log_segments_and_their_recycling() {
     for seed in seeds(2, 1) {
         let load = Load { commits: 20, all_durable: true, log: small_log(3), ..load(seed) };
-        crash_everywhere(load, &Start::default(), 3, 2);
+        crash_everywhere(&load, &Start::default(), 3, 2);
     }
 }
 
@@ -146,7 +83,7 @@ fn large_values_through_several_log_segments_and_their_recycling() {
 fn large_values_overwritten_and_deleted_beside_checkpoints() {
     for seed in seeds(3, 2) {
         let load = Load { batch_max: 3, checkpoint_every: 3, large: 70, ..load(seed) };
-        crash_everywhere(load, &grown(seed + 50, 20), 3, 2);
+        crash_everywhere(&load, &grown(seed + 50, 20), 3, 2);
     }
 }
 
@@ -154,7 +91,7 @@ fn large_values_overwritten_and_deleted_beside_checkpoints() {
 fn three_clients_with_large_values_in_a_tiny_pool() {
     for seed in seeds(5, 1) {
         let load = Load { frames: 16, clients: 3, commits: 8, checkpoint_every: 4, ..load(seed) };
-        crash_everywhere(load, &Start::default(), 3, 2);
+        crash_everywhere(&load, &Start::default(), 3, 2);
     }
 }
 
@@ -162,7 +99,7 @@ fn three_clients_with_large_values_in_a_tiny_pool() {
 fn a_recovery_of_large_values_crashes() {
     for seed in seeds(7, 2) {
         let load = Load { commits: 3, close: seed % 2 == 0, ..load(seed) };
-        crash_everywhere(load, &grown(seed, 30), 1, 2);
+        crash_everywhere(&load, &grown(seed, 30), 1, 2);
     }
 }
 
@@ -171,17 +108,6 @@ fn a_crash_in_the_recovery_from_a_crash_in_a_recovery_of_large_values() {
     for seed in seeds(11, 1) {
         let start = grown(seed, 40);
         let load = Load { commits: 3, close: false, ..load(seed) };
-        let mut rng = Rng::new(seed);
-        for round in 0..20 {
-            let mut start = start.clone();
-            for depth in 0..4 {
-                let index = rng.below(80) as u64;
-                let (disk, journal) = crash_at(&load, &start, index);
-                let image = disk.image_by_seed(round * 10 + depth);
-                let context = format!("{load:?}, round {round}, depth {depth}, I/O {index}");
-                recover_and_go_on(&image, &journal, index, &context);
-                start = Start { image: Some(image), journal };
-            }
-        }
+        start.crash_recoveries(&load, 20, 80, recover_and_go_on);
     }
 }

@@ -3,12 +3,14 @@
 
 #![allow(dead_code)] // Each test file uses its part.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::path::PathBuf;
 use std::sync::mpsc;
+use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
+use futures::FutureExt;
 use treering::{Database, Io, Options, Tree};
 
 /// Longer than any of these tests takes on a busy machine: whoever waits so long waits for ever.
@@ -92,4 +94,21 @@ pub(crate) async fn all(tree: &Tree) -> Vec<(Vec<u8>, Vec<u8>)> {
 pub(crate) async fn assert_sound(db: &Database) {
     let report = db.verify().await.unwrap();
     assert_eq!(report.problems, Vec::<String>::new());
+}
+
+/// Polls a future so many times, each time after it was woken. Gives it back if it is not over.
+pub(crate) async fn polled<F: Future + Unpin>(mut future: F, times: usize) -> Result<F::Output, F> {
+    let mut left = times;
+    let over = poll_fn(|cx| {
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        left -= 1;
+        match future.poll_unpin(cx) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending if left == 0 => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    });
+    over.await.ok_or(future)
 }

@@ -4,8 +4,6 @@
 //! there, and of everything that was given up all or nothing ([`World::check`]). A body that waits for
 //! something that only an abandoned future could do never ends, and its runner makes that a failure.
 
-use std::future::{Future, poll_fn};
-use std::task::Poll;
 use std::time::Duration;
 
 use futures::stream::FuturesUnordered;
@@ -13,7 +11,7 @@ use futures::{FutureExt, StreamExt};
 use treering::{Error, Io};
 
 use super::{Operation, World, kinds, rounds};
-use crate::common::Home;
+use crate::common::{Home, polled};
 
 /// More than any of the operations needs.
 const POLLS_MAX: usize = 400;
@@ -21,23 +19,6 @@ const POLLS_MAX: usize = 400;
 /// What others gave up is in nobody's way: each operation succeeds.
 fn succeeded(about: &str, result: Result<(), Error>) {
     result.unwrap_or_else(|error| panic!("{about}: {error}"));
-}
-
-/// Polls a future so many times, each time after it was woken. Gives it back if it is not over.
-pub(super) async fn polled<F: Future + Unpin>(mut future: F, times: usize) -> Result<F::Output, F> {
-    let mut left = times;
-    let over = poll_fn(|cx| {
-        if left == 0 {
-            return Poll::Ready(None);
-        }
-        left -= 1;
-        match future.poll_unpin(cx) {
-            Poll::Ready(output) => Poll::Ready(Some(output)),
-            Poll::Pending if left == 0 => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        }
-    });
-    over.await.ok_or(future)
 }
 
 /// Closes the database, which waits for what was abandoned, and checks what is there.

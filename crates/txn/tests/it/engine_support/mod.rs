@@ -4,6 +4,7 @@
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
 
 pub mod journal;
+pub mod power;
 pub mod workload;
 
 use std::collections::BTreeMap;
