@@ -113,6 +113,12 @@ impl Frame {
         pins & CLAIMED == 0 && pins > 0
     }
 
+    /// Whether it has changes of `epoch` or before that are in no image yet.
+    pub(crate) fn is_dirty_from(&self, epoch: u64) -> bool {
+        let dirty = self.dirty_epoch.load(Ordering::Acquire);
+        dirty != 0 && dirty <= epoch
+    }
+
     pub(crate) fn is_clean(&self) -> bool {
         let on_its_way = self.writing.load(Ordering::SeqCst) && !planted_bug!(VictimMayBeOnItsWay);
         self.dirty_epoch.load(Ordering::SeqCst) == 0 && !on_its_way

@@ -52,6 +52,7 @@ mod memory;
 mod overflow;
 mod pool;
 mod runs;
+mod staging;
 mod table;
 mod writeback;
 

@@ -42,6 +42,17 @@ impl FrameMemory {
         unsafe { std::slice::from_raw_parts(start.as_ptr(), self.frame_len / 8) }
     }
 
+    /// Asks the processor to bring what a search of a page looks at first: its header with the first
+    /// slots, and its end, where the fences are. One after the other, each would be a miss.
+    #[inline]
+    pub(crate) fn prefetch(&self, index: usize) {
+        let start = self.frame(index).as_ptr();
+        for line in 0..PREFETCHED_LINES {
+            prefetch(start.wrapping_add(line * LINE_LEN));
+        }
+        prefetch(start.wrapping_add(self.frame_len - LINE_LEN));
+    }
+
     /// Frame `index` as bytes.
     ///
     /// # Safety
@@ -52,10 +63,36 @@ impl FrameMemory {
         unsafe { std::slice::from_raw_parts(self.frame(index).as_ptr(), self.frame_len) }
     }
 
+    /// Frame `index` as bytes that may be changed.
+    ///
+    /// # Safety
+    /// The frame is the caller's alone while the slice lives.
+    #[allow(clippy::mut_from_ref)]
+    pub(crate) unsafe fn bytes_mut(&self, index: usize) -> &mut [u8] {
+        // SAFETY: in bounds as in `words`; the caller promises that there is nobody else.
+        unsafe { std::slice::from_raw_parts_mut(self.frame(index).as_ptr(), self.frame_len) }
+    }
+
     /// The whole mapping.
     pub(crate) fn range(&self) -> (*mut u8, usize) {
         (self.base.as_ptr(), self.frame_len * self.count)
     }
+}
+
+/// Bytes of a cache line.
+const LINE_LEN: usize = 64;
+/// The header, and 24 slots.
+const PREFETCHED_LINES: usize = 4;
+
+#[inline]
+fn prefetch(at: *const u8) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: a prefetch is a hint, and has no effect that a program sees at any address.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = at;
 }
 
 impl Drop for FrameMemory {

@@ -7,13 +7,14 @@ use event_listener::Event;
 use treering_latch::planted_bug;
 use treering_latch::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use treering_latch::sync::{Mutex, MutexGuard, hint};
-use treering_pagefile::{AlignedBuf, Completion, Health, IoBuf, MapEntry, PageFile, PageId};
+use treering_pagefile::{Completion, Health, IoBuf, MapEntry, PageFile, PageId};
 
 use crate::frame::Frame;
 use crate::guard::{OwnedPin, PinnedPage};
 use crate::load::LoadQueue;
 use crate::memory::FrameMemory;
 use crate::overflow::Values;
+use crate::staging::Staging;
 use crate::table::{PageTable, Place};
 
 use std::sync::atomic::AtomicU64 as Word;
@@ -23,7 +24,7 @@ use std::sync::atomic::AtomicU64 as Word;
 pub struct PoolOptions {
     /// Frames, each of one page. At least 16.
     pub frames: usize,
-    /// Buffers for page images on their way to disk: as many write-backs are in flight at once.
+    /// Slots for page images on their way to disk: as many write-backs are in flight at once.
     pub staging: usize,
 }
 
@@ -78,7 +79,7 @@ pub struct Pool {
     pub(crate) crowded: AtomicBool,
     /// Somebody was refused a frame for a new page, so whoever frees one says so.
     pub(crate) frames_wanted: AtomicBool,
-    pub(crate) staging: Mutex<Vec<AlignedBuf>>,
+    pub(crate) staging: Staging,
     /// Something that refusals are about may have changed: a write-back has ended (a staging buffer
     /// is back, a page is clean, a page may be captured), or a frame that was wanted came free.
     pub(crate) relief: Event,
@@ -114,6 +115,7 @@ impl Pool {
         let owner: Arc<dyn std::any::Any + Send + Sync> = Arc::clone(&memory) as _;
         // SAFETY: the mapping is valid as long as its owner lives.
         unsafe { file.disk().register(memory.frame(0), page_size * options.frames, owner) };
+        let staging = Staging::new(page_size, options.staging)?;
         let table = PageTable::new();
         let mut bound = 1;
         for entry in entries {
@@ -137,9 +139,7 @@ impl Pool {
             unseen: AtomicUsize::new(0),
             crowded: AtomicBool::new(false),
             frames_wanted: AtomicBool::new(false),
-            staging: Mutex::new(
-                (0..options.staging).map(|_| AlignedBuf::zeroed(page_size)).collect(),
-            ),
+            staging,
             relief: Event::new(),
             clean_wanted: Event::new(),
             dirty: AtomicUsize::new(0),
@@ -180,6 +180,7 @@ impl Pool {
             let place = self.table.place(page);
             let Place::Resident(index) = place else { return Self::not_resident(place) };
             let frame = &self.frames[index as usize];
+            self.memory.prefetch(index as usize);
             let Some(version) = frame.latch.optimistic() else {
                 hint::spin_loop();
                 continue;
@@ -341,24 +342,24 @@ const FRAMES_MIN: usize = if cfg!(treering_loom) { 2 } else { 16 };
 /// try multiplies the executions, once.)
 const OPTIMISTIC_TRIES: usize = if cfg!(treering_loom) { 1 } else { 4 };
 
-/// Completion tokens: a frame's index, and which of the two kinds of I/O a frame has.
+/// Completion tokens: the index of the frame that is loaded, or the number of a write of images.
 pub(crate) fn load_token(frame: u32) -> u64 {
     u64::from(frame) << 1
 }
 
-pub(crate) fn write_token(frame: u32) -> u64 {
-    u64::from(frame) << 1 | 1
+pub(crate) fn write_token(write: u32) -> u64 {
+    u64::from(write) << 1 | 1
 }
 
 impl Completion for Pool {
     fn complete(self: Arc<Self>, token: u64, buf: IoBuf, result: io::Result<()>) {
-        let frame = (token >> 1) as u32;
+        let number = (token >> 1) as u32;
+        // Its hold on the memory ends here; the frame is still claimed, the slots are still taken.
+        drop(buf);
         if token & 1 == 1 {
-            self.finish_write(frame, buf, result);
+            self.finish_write(number, result);
         } else {
-            // The buffer's hold on the frame memory ends here; the frame is still claimed.
-            drop(buf);
-            self.finish_load(frame, result);
+            self.finish_load(number, result);
         }
     }
 }

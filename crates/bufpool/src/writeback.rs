@@ -1,13 +1,14 @@
 //! Write-back: page images on their way to disk, out of place.
 //!
-//! An image is copied to a staging buffer under the page's latch, sealed, and written to a free
-//! extent from there: writers never wait for a page write. Copying cleans the page; the image's
+//! An image is copied to staging ([`crate::staging`]) under the page's latch, sealed, and written to a
+//! free extent from there: writers never wait for a page write. Copying cleans the page; the image's
 //! epoch goes with the write, and at its end the page file notes the new extent under that epoch.
 //! One write a page is in flight at a time, so the images of a page land in order.
 //!
 //! Three ask for it: the cleaner (ahead of the clock), a checkpoint (every page still dirty from
 //! its epoch), and a writer that meets such a page first ([`Pool::capture`]).
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,23 +17,23 @@ use std::time::Duration;
 use event_listener::EventListener;
 use futures::future::{Either, select};
 use treering_latch::planted_bug;
-use treering_latch::sync::{hint, step};
+use treering_latch::sync::hint;
 use treering_pagefile::{
-    AlignedBuf, Extent, FileError, FileErrorKind, IoBuf, Lane, MapEntry, Op, PageId, Request,
-    Runtime, seal, yield_now,
+    Extent, FileError, FileErrorKind, Lane, MapEntry, Op, PageId, Request, Runtime, yield_now,
 };
 
 use crate::frame::{COLD, Frame, WriteInFlight};
 use crate::guard::Refusal;
 use crate::pool::{Pool, lock, write_token};
+use crate::staging::{Run, Slot, Staging};
 
-/// A sealed image that has no extent yet.
+/// An image that has no extent yet.
 struct Image {
     index: u32,
     page: PageId,
     epoch: u64,
     stamp: u32,
-    buf: AlignedBuf,
+    slot: Slot,
 }
 
 impl Pool {
@@ -158,21 +159,22 @@ impl Pool {
         let total = self.frames.len();
         let start = self.hand.load(Ordering::Relaxed);
         let wanted = (total / 8).clamp(4, 64);
-        let mut images = Vec::new();
-        for pass_warmth in [COLD, u8::MAX] {
-            for step in 0..total {
-                if images.len() == wanted {
-                    break;
-                }
-                let index = (start + step) % total;
-                let frame = &self.frames[index];
-                if frame.warmth.load(Ordering::Relaxed) <= pass_warmth
+        let mut pages = Vec::with_capacity(wanted);
+        for pass in [Pass::Cold, Pass::Warm] {
+            let indices = (0..total).map(|step| (start + step) % total);
+            let frames = indices.map(|index| (index as u32, &self.frames[index]));
+            let fit = frames.filter(|(_, frame)| {
+                let cold = frame.warmth.load(Ordering::Relaxed) == COLD;
+                cold == (pass == Pass::Cold)
                     && frame.dirty_epoch.load(Ordering::Acquire) != 0
-                {
-                    images.extend(self.image_of(index as u32, u64::MAX));
-                }
-            }
+                    && !frame.writing.load(Ordering::Relaxed)
+            });
+            let room = wanted - pages.len();
+            pages.extend(fit.take(room).map(|(index, frame)| (frame.page(), index)));
         }
+        pages.sort_unstable();
+        let images = pages.into_iter().filter_map(|(_, index)| self.image_of(index, u64::MAX));
+        let images: Vec<Image> = images.collect();
         let count = images.len();
         self.write_images(images);
         count
@@ -185,31 +187,51 @@ impl Pool {
     /// # Errors
     /// The write error that poisoned the engine.
     pub async fn write_epoch(&self, epoch: u64) -> Result<(), FileError> {
+        // Nobody dirties a page for a closed epoch: there will be fewer of them and no others.
+        let mut left = self.dirty_frames(epoch);
         loop {
             self.health.check()?;
             let ended = self.relief.listen();
-            let mut left = 0;
-            let mut images = Vec::new();
-            for (index, frame) in self.frames.iter().enumerate() {
-                let dirty = frame.dirty_epoch.load(Ordering::Acquire);
-                if dirty == 0 || dirty > epoch {
-                    continue;
-                }
-                match self.image_of(index as u32, epoch) {
-                    Some(image) => images.push(image),
-                    None => left += 1,
-                }
-                if images.len() >= WRITE_BATCH {
-                    self.write_images(std::mem::take(&mut images));
-                }
-            }
-            self.write_images(images);
+            self.write_some(&mut left, epoch);
             let in_flight = self.writes_in_flight[epoch as usize & 1].load(Ordering::Acquire);
-            if left == 0 && in_flight == 0 {
+            if left.is_empty() && in_flight == 0 {
                 return self.health.check();
             }
             ended.await;
         }
+    }
+
+    /// The frames of all pages that are dirty from `epoch` or before, in the order of the pages, so
+    /// that neighbours go to disk beside each other.
+    fn dirty_frames(&self, epoch: u64) -> VecDeque<u32> {
+        let frames = self.frames.iter().enumerate();
+        let dirty = frames.filter(|(_, frame)| frame.is_dirty_from(epoch));
+        let mut pages: Vec<_> = dirty.map(|(index, frame)| (frame.page(), index as u32)).collect();
+        pages.sort_unstable();
+        pages.into_iter().map(|(_, index)| index).collect()
+    }
+
+    /// Starts as many writes of these frames' pages as there is staging for; those that have to wait
+    /// stay.
+    fn write_some(&self, left: &mut VecDeque<u32>, epoch: u64) {
+        let mut images = Vec::new();
+        for _ in 0..left.len() {
+            let Some(index) = left.pop_front() else { break };
+            match self.image_of(index, epoch) {
+                Some(image) => images.push(image),
+                None if !self.frames[index as usize].is_dirty_from(epoch) => {}
+                None if self.staging.is_used_up() => {
+                    left.push_front(index);
+                    break;
+                }
+                // An older image is still on its way.
+                None => left.push_back(index),
+            }
+            if images.len() == WRITE_BATCH {
+                self.write_images(std::mem::take(&mut images));
+            }
+        }
+        self.write_images(images);
     }
 
     /// Captures the image of a page whose exclusive latch the caller holds. False when a staging
@@ -258,15 +280,11 @@ impl Pool {
             frame.writing.store(false, Ordering::SeqCst);
             return None;
         }
-        let Some(mut buf) = lock(&self.staging).pop() else {
+        let Some(mut slot) = self.staging.take() else {
             frame.writing.store(false, Ordering::Release);
             return None;
         };
-        let words = self.memory.words(index as usize);
-        for (to, from) in buf.chunks_exact_mut(8).zip(words) {
-            step();
-            to.copy_from_slice(&from.load(Ordering::Relaxed).to_le_bytes());
-        }
+        self.staging.copy(&mut slot, self.memory.words(index as usize));
         let (page, stamp) = (frame.page(), self.file.next_stamp());
         // In this order: `write_epoch` must find either the page dirty or the write in flight.
         self.writes_in_flight[epoch as usize & 1].fetch_add(1, Ordering::AcqRel);
@@ -274,54 +292,66 @@ impl Pool {
             frame.dirty_epoch.store(0, Ordering::Release);
         }
         self.dirty.fetch_sub(1, Ordering::Relaxed);
-        Some(Image { index, page, epoch, stamp, buf })
+        Some(Image { index, page, epoch, stamp, slot })
     }
 
-    /// Seals the images and sends them to neighbouring extents, in the order of their pages.
-    fn write_images(&self, mut images: Vec<Image>) {
+    /// Seals the images and sends them to neighbouring extents, in their order.
+    fn write_images(&self, images: Vec<Image>) {
         if images.is_empty() {
             return;
         }
-        images.sort_unstable_by_key(|image| image.page);
+        self.write_count.fetch_add(images.len() as u64, Ordering::Relaxed);
         let mut extents: Vec<Extent> = Vec::with_capacity(images.len());
         self.file.take_extents(images.len(), &mut extents);
-        let mut requests = Vec::with_capacity(images.len());
+        let mut requests = Vec::new();
+        let mut run: Option<Run> = None;
         for (image, extent) in images.into_iter().zip(extents) {
-            let Image { index, page, epoch, stamp, mut buf } = image;
-            seal(&mut buf, page, stamp);
+            let Image { index, page, epoch, stamp, mut slot } = image;
+            self.staging.seal(&mut slot, page, stamp);
             let frame = &self.frames[index as usize];
             *lock(&frame.in_flight) = Some(WriteInFlight { page, epoch, stamp, extent });
-            requests.push(Request {
-                file: self.file.file(),
-                op: Op::Write,
-                offset: extent.offset,
-                buf: IoBuf::Owned(buf),
-                done: self.arc(),
-                token: write_token(index),
-            });
+            let lone = match &mut run {
+                Some(run) => self.staging.extend(run, slot, index, extent.offset).err(),
+                None => Some(slot),
+            };
+            if let Some(slot) = lone {
+                let before = run.replace(Staging::run(slot, index, extent.offset));
+                requests.extend(before.map(|before| self.write_of(before)));
+            }
         }
-        self.write_count.fetch_add(requests.len() as u64, Ordering::Relaxed);
+        requests.extend(run.map(|last| self.write_of(last)));
         self.file.disk().submit(Lane::Background, &mut requests);
     }
 
-    /// A page write has ended.
-    pub(crate) fn finish_write(&self, index: u32, buf: IoBuf, result: io::Result<()>) {
-        let frame = &self.frames[index as usize];
-        let write = lock(&frame.in_flight).take().expect("a write in flight is noted in its frame");
-        let written = result.is_ok();
-        match result {
-            Ok(()) => self.note_written(frame, write),
-            Err(source) => self.write_failed(write, source),
+    fn write_of(&self, run: Run) -> Request {
+        let (file, offset) = (self.file.file(), run.offset);
+        let (write, buf) = self.staging.submit(run);
+        let token = write_token(write);
+        Request { file, op: Op::Write, offset, buf, done: self.arc(), token }
+    }
+
+    /// A write of images has ended.
+    pub(crate) fn finish_write(&self, write: u32, result: io::Result<()>) {
+        let frames = self.staging.landed(write);
+        let (written, mut failure) = (result.is_ok(), result.err());
+        for index in &frames {
+            let frame = &self.frames[*index as usize];
+            let image = lock(&frame.in_flight).take();
+            let image = image.expect("a write in flight is noted in its frame");
+            match (written, failure.take()) {
+                (true, _) => self.note_written(frame, image),
+                (false, Some(source)) => self.write_failed(image, source),
+                // The failure has been told of the first.
+                (false, None) => {}
+            }
+            self.writes_in_flight[image.epoch as usize & 1].fetch_sub(1, Ordering::AcqRel);
+            if written {
+                // After a failure it stays set: what is on disk is stale, and a frame that counts as
+                // being written is never emptied for somebody to read that.
+                frame.writing.store(false, Ordering::SeqCst);
+            }
         }
-        if let Some(buf) = buf.into_owned() {
-            lock(&self.staging).push(buf);
-        }
-        self.writes_in_flight[write.epoch as usize & 1].fetch_sub(1, Ordering::AcqRel);
-        if written {
-            // After a failure it stays set: what is on disk is stale, and a frame that counts as
-            // being written is never emptied for somebody to read that.
-            frame.writing.store(false, Ordering::SeqCst);
-        }
+        self.staging.release(write, frames.len());
         self.relief.notify(usize::MAX);
         self.frame_freed();
     }
@@ -353,7 +383,14 @@ pub(crate) fn stopped() -> FileError {
     FileError::new(FileErrorKind::Closed, "the database was closed while a page was to be loaded")
 }
 
+/// What the cleaner takes first.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    Cold,
+    Warm,
+}
+
 /// Images that go to disk in one submission.
-const WRITE_BATCH: usize = 32;
+const WRITE_BATCH: usize = 64;
 /// How long a page that was loaded waits to be looked at while others wait for its frame.
 const GRACE: Duration = Duration::from_millis(1);

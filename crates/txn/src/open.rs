@@ -262,7 +262,7 @@ impl Opening {
         entries: &[treering_pagefile::MapEntry],
     ) -> Result<Arc<Forest>, Error> {
         let frames = (self.options.cache_size / file.page_size() as u64).max(16) as usize;
-        let options = PoolOptions { frames, staging: (frames / 4).clamp(4, 128) };
+        let options = PoolOptions { frames, staging: (frames / 4).clamp(4, 256) };
         let cache = self.options.cache_size;
         let pool =
             Pool::new(file, Arc::clone(&self.health), entries, options).map_err(|source| {
