@@ -53,6 +53,11 @@ impl ReadAhead {
         self.ahead = self.ahead.saturating_sub(1);
     }
 
+    /// Whether nothing has been asked for that is still in front of the scan.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.ahead == 0
+    }
+
     fn start_over(&mut self, from: &From) {
         self.next = Some(from.clone());
         self.ahead = 0;

@@ -63,6 +63,11 @@ impl Target<'_> {
 pub struct Way(Option<(PageId, u8)>);
 
 impl Way {
+    /// To a leaf that is taken to be the one; if it turns out not to be, the descent begins at the root.
+    pub(crate) fn to_leaf(leaf: Option<PageId>) -> Self {
+        Self(leaf.map(|leaf| (leaf, 0)))
+    }
+
     /// The page where the descent goes on, if it is not the root.
     pub fn page(self) -> Option<PageId> {
         self.0.map(|(page, _)| page)

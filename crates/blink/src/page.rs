@@ -13,6 +13,7 @@
 
 use std::cmp::Ordering;
 use std::hint::select_unpredictable;
+use std::ops::Range;
 
 use treering_pagefile::PageId;
 
@@ -304,6 +305,12 @@ impl<W: Words> Page<W> {
     #[inline]
     pub fn prefix_len(&self) -> usize {
         self.prefix().len
+    }
+
+    /// The bytes of the page that are the prefix of all its keys.
+    pub(crate) fn prefix_span(&self) -> Range<usize> {
+        let Span { at, len } = self.prefix();
+        at..at + len
     }
 
     /// Bytes between the slots and the heap: what can be used without compacting.

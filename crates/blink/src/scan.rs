@@ -2,14 +2,18 @@
 //!
 //! A chunk ends at a fence, and the next one begins there, by a descent of its own. So whatever
 //! splits or merges happen in between, a key that was there all along is neither skipped nor
-//! returned twice: fences are positions in the order of keys, not in pages.
+//! returned twice: fences are positions in the order of keys, not in pages. Forward, the descent
+//! begins at the right link, which is nearly always its end, too.
+
+use treering_pagefile::PageId;
 
 use crate::ahead::ReadAhead;
 use crate::descend::{Target, Way};
 use crate::forest::{Forest, Step, TreeError, TreeRef};
-use crate::page::Page;
+use crate::layout::{KIND_FILLER, KIND_OVERFLOW, slot_kind};
+use crate::page::{Page, Record};
 use crate::stored::Kind;
-use crate::words::{Words, copy_page};
+use crate::words::{Words, bytes_of, copy_page};
 
 /// Where a scan goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +24,19 @@ pub enum From {
     Past(Vec<u8>),
     /// At the end where scans of this direction begin.
     End,
+}
+
+impl From {
+    /// An empty vector, of the one that it has.
+    fn into_buffer(self) -> Vec<u8> {
+        match self {
+            From::At(mut key) | From::Past(mut key) => {
+                key.clear();
+                key
+            }
+            From::End => Vec::new(),
+        }
+    }
 }
 
 /// The direction of a scan.
@@ -35,30 +52,48 @@ pub enum Direction {
 #[derive(Clone, Debug, Default)]
 pub struct Chunk {
     /// The leaf as it was: copied optimistically first, and taken apart when the copy is known to be
-    /// of one moment. (A torn page could name the same bytes again and again.)
+    /// of one moment. (A torn page could name the same bytes again and again.) Values stay in it.
     leaf: Vec<u64>,
-    bytes: Vec<u8>,
-    ends: Vec<(usize, usize)>,
+    /// The keys, one behind the other: a leaf has them without their prefix.
+    keys: Vec<u8>,
+    pairs: Vec<Pair>,
     /// The pairs, rising, whose value is a reference.
     overflow: Vec<usize>,
+    /// Values that the leaf does not have ([`Chunk::correct`]).
+    others: Vec<u8>,
+}
+
+/// Where a key ends in `keys`, and where its value is: in the leaf, or beyond its end in `others`.
+#[derive(Clone, Copy, Debug)]
+struct Pair {
+    key_end: usize,
+    value_at: usize,
+    value_len: usize,
 }
 
 impl Chunk {
     /// How many pairs it has.
     pub fn len(&self) -> usize {
-        self.ends.len()
+        self.pairs.len()
     }
 
     /// Whether it has none.
     pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+        self.pairs.is_empty()
     }
 
     /// Pair `index`: key and value.
+    #[inline]
     pub fn get(&self, index: usize) -> Option<(&[u8], &[u8])> {
-        let &(key_end, end) = self.ends.get(index)?;
-        let start = index.checked_sub(1).map_or(0, |before| self.ends[before].1);
-        Some((&self.bytes[start..key_end], &self.bytes[key_end..end]))
+        let pair = self.pairs.get(index)?;
+        let start = index.checked_sub(1).map_or(0, |before| self.pairs[before].key_end);
+        let key = &self.keys[start..pair.key_end];
+        let leaf = bytes_of(&self.leaf);
+        let value = match pair.value_at.checked_sub(leaf.len()) {
+            None => &leaf[pair.value_at..],
+            Some(at) => &self.others[at..],
+        };
+        Some((key, &value[..pair.value_len]))
     }
 
     /// How the value of pair `index` is stored: what [`Chunk::get`] gives is the value itself or a
@@ -83,7 +118,24 @@ impl Chunk {
 
     /// Keeps the first `len` pairs.
     pub fn truncate(&mut self, len: usize) {
-        self.ends.truncate(len);
+        self.pairs.truncate(len);
+    }
+
+    /// Keeps the pairs before the first whose key is not `inside`: as are all that follow it.
+    pub fn truncate_at(&mut self, inside: impl Fn(&[u8]) -> bool) {
+        let is_inside = |index| self.get(index).is_some_and(|(key, _)| inside(key));
+        if self.len().checked_sub(1).is_none_or(is_inside) {
+            return;
+        }
+        let (mut low, mut high) = (0, self.len() - 1);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match is_inside(middle) {
+                true => low = middle + 1,
+                false => high = middle,
+            }
+        }
+        self.truncate(low);
     }
 
     /// Makes the pairs say what is known better than the pages: takes out those whose keys are
@@ -94,7 +146,7 @@ impl Chunk {
         known: impl Fn(&[u8]) -> bool,
         pairs: &[(&[u8], &[u8])],
     ) {
-        let mut corrected = Self::default();
+        let mut corrected = Self { leaf: self.leaf.clone(), ..Self::default() };
         let mut pairs = pairs.iter().peekable();
         let mut reversed = pairs.clone().rev().peekable();
         for index in 0..self.len() {
@@ -116,57 +168,67 @@ impl Chunk {
             Direction::Forward => pairs.for_each(|p| corrected.push(p.0, p.1, Kind::Inline)),
             Direction::Backward => reversed.for_each(|p| corrected.push(p.0, p.1, Kind::Inline)),
         }
-        std::mem::swap(&mut self.leaf, &mut corrected.leaf);
         *self = corrected;
     }
 
     fn push(&mut self, key: &[u8], value: &[u8], kind: Kind) {
         if kind == Kind::Overflow {
-            self.overflow.push(self.ends.len());
+            self.overflow.push(self.pairs.len());
         }
-        self.bytes.extend_from_slice(key);
-        let key_end = self.bytes.len();
-        self.bytes.extend_from_slice(value);
-        self.ends.push((key_end, self.bytes.len()));
+        self.keys.extend_from_slice(key);
+        let value_at = self.leaf.len() * 8 + self.others.len();
+        self.others.extend_from_slice(value);
+        self.pairs.push(Pair { key_end: self.keys.len(), value_at, value_len: value.len() });
     }
 
     fn clear(&mut self) {
-        self.bytes.clear();
-        self.ends.clear();
+        self.keys.clear();
+        self.pairs.clear();
         self.overflow.clear();
+        self.others.clear();
     }
 
     /// Takes the pairs of `slots` out of the leaf's copy.
     fn take(&mut self, slots: impl Iterator<Item = usize>) {
-        let leaf = Page::new(self.leaf.as_slice());
-        for slot in slots.filter(|&slot| !leaf.is_filler(slot)) {
-            leaf.key_into(slot, &mut self.bytes);
-            let key_end = self.bytes.len();
-            leaf.value_into(slot, &mut self.bytes);
-            if leaf.kind(slot) == Kind::Overflow {
-                self.overflow.push(self.ends.len());
+        let Self { leaf, keys, pairs, overflow, .. } = self;
+        let (leaf, bytes) = (Page::new(leaf.as_slice()), bytes_of(leaf));
+        let prefix = leaf.prefix_span();
+        let prefix = &bytes[prefix.start..prefix.end];
+        for slot in slots {
+            match slot_kind(leaf.slot(slot)) {
+                KIND_FILLER => continue,
+                KIND_OVERFLOW => overflow.push(pairs.len()),
+                _ => {}
             }
-            self.ends.push((key_end, self.bytes.len()));
+            let Record { suffix_at, value_at, lengths, .. } = leaf.record(slot);
+            keys.extend_from_slice(prefix);
+            keys.extend_from_slice(&bytes[suffix_at..suffix_at + lengths.suffix]);
+            pairs.push(Pair { key_end: keys.len(), value_at, value_len: lengths.value });
         }
     }
 
-    fn fill_forward(&mut self, from: &From) -> Option<From> {
+    /// Takes the pairs from `from` on; where the scan goes on.
+    fn fill_forward(&mut self, from: From) -> Option<From> {
         let leaf = Page::new(self.leaf.as_slice());
-        let first = forward_start(&leaf, from);
-        let mut high = Vec::new();
+        let slots = forward_start(&leaf, &from)..leaf.len();
+        let mut high = from.into_buffer();
         let next = leaf.high_into(&mut high).then_some(From::At(high));
-        let end = leaf.len();
-        self.take(first..end);
+        self.take(slots);
         next
     }
 
-    fn fill_backward(&mut self, from: &From) -> Option<From> {
+    fn fill_backward(&mut self, from: From) -> Option<From> {
         let leaf = Page::new(self.leaf.as_slice());
-        let end = backward_end(&leaf, from);
-        let mut low = Vec::new();
+        let slots = 0..backward_end(&leaf, &from);
+        let mut low = from.into_buffer();
         leaf.low_into(&mut low);
-        self.take((0..end).rev());
+        self.take(slots.rev());
         (!low.is_empty()).then_some(From::Past(low))
+    }
+
+    /// The leaf on the right of the one that was copied.
+    fn right(&self) -> Option<PageId> {
+        Page::new(self.leaf.as_slice()).right()
     }
 }
 
@@ -243,18 +305,23 @@ impl Forest {
             *next = None;
             return Ok(Step::Done(()));
         }
-        self.read_ahead(*tree, *direction, from, ahead);
+        let beside = way.page().is_some_and(|page| self.pool().is_resident(page));
+        if !(beside && ahead.is_idle()) {
+            self.read_ahead(*tree, *direction, from, ahead);
+        }
         chunk.leaf.resize(self.pool().page_size() / 8, 0);
         let step = self.descend(*tree, 0, target(*direction, from), way, |leaf| {
             copy_page(leaf.words(), &mut chunk.leaf);
         })?;
         Ok(match step {
             Step::Done(_) => {
-                *next = match direction {
-                    Direction::Forward => chunk.fill_forward(from),
-                    Direction::Backward => chunk.fill_backward(from),
+                let from = next.take().expect("it was there");
+                (*next, *way) = match direction {
+                    // What is on the right now was so when the leaf was copied, and if that is no
+                    // more so, the fences there show it.
+                    Direction::Forward => (chunk.fill_forward(from), Way::to_leaf(chunk.right())),
+                    Direction::Backward => (chunk.fill_backward(from), Way::default()),
                 };
-                *way = Way::default();
                 ahead.advance();
                 Step::Done(())
             }

@@ -118,6 +118,15 @@ impl Words for &[u64] {
     }
 }
 
+// The kernel reads and writes the words as bytes.
+const _: () = assert!(cfg!(target_endian = "little"), "pages are little-endian");
+
+/// The bytes of a private copy.
+#[inline]
+pub(crate) fn bytes_of(words: &[u64]) -> &[u8] {
+    bytemuck::cast_slice(words)
+}
+
 /// Copies a page, word by word, into `out`: the way to take a private copy that is then validated.
 pub fn copy_page<W: Words>(words: W, out: &mut [u64]) {
     words.copy_to(out);
@@ -237,10 +246,6 @@ pub(crate) fn common_prefix_len(a: &[u8], b: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn bytes_of(words: &[u64]) -> Vec<u8> {
-        words.iter().flat_map(|word| word.to_le_bytes()).collect()
-    }
 
     /// Every alignment and every length, against plain slices of bytes.
     #[test]

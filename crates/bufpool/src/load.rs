@@ -125,6 +125,12 @@ impl Pool {
         true
     }
 
+    /// Whether the page is in memory.
+    #[inline]
+    pub fn is_resident(&self, page: PageId) -> bool {
+        matches!(self.table.place(page), Place::Resident(_))
+    }
+
     /// Whether the page is in memory by now, or somebody has asked for it.
     pub fn is_coming(&self, page: PageId) -> bool {
         !matches!(self.table.place(page), Place::Disk(_))

@@ -110,17 +110,17 @@ pub struct Range {
 
 /// Some pairs, in the order of their range: what one leaf had of it.
 #[derive(Debug)]
-pub struct Chunk {
-    leaf: Leaf,
-    from: usize,
+pub struct Chunk<'r> {
+    leaf: &'r Leaf,
+    pairs: std::ops::Range<usize>,
     /// A pair with a large value, alone.
     large: Option<Pair>,
 }
 
-impl Chunk {
+impl Chunk<'_> {
     /// How many pairs there are.
     pub fn len(&self) -> usize {
-        self.leaf.len() - self.from + usize::from(self.large.is_some())
+        self.pairs.len() + usize::from(self.large.is_some())
     }
 
     /// Whether there is none.
@@ -131,7 +131,7 @@ impl Chunk {
     /// The pairs, key and value, without a copy.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let large = self.large.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
-        self.leaf.iter().skip(self.from).chain(large)
+        self.pairs.clone().filter_map(|index| self.leaf.get(index)).chain(large)
     }
 }
 
@@ -172,27 +172,22 @@ impl Range {
     }
 
     /// The pairs of the next leaf that has any; `None` at the end. The quick way through a range:
-    /// pairs are slices of one copy. A pair with a large value is a chunk of its own.
+    /// pairs are slices of one copy, which the range keeps until the next call. A pair with a large
+    /// value is a chunk of its own.
     ///
     /// # Errors
     /// As [`Tree::get`].
-    pub async fn next_chunk(&mut self) -> Result<Option<Chunk>, Error> {
+    pub async fn next_chunk(&mut self) -> Result<Option<Chunk<'_>>, Error> {
         while poll_fn(|cx| self.poll_fill(cx)).await? {
             let from = self.at;
-            let Some(large) = self.leaf.next_overflow(from) else {
-                let leaf = std::mem::take(&mut self.leaf);
-                self.at = 0;
-                return Ok(Some(Chunk { leaf, from, large: None }));
-            };
-            if large > from {
-                let mut leaf = self.leaf.clone();
-                leaf.truncate(large);
-                self.at = large;
-                return Ok(Some(Chunk { leaf, from, large: None }));
+            let to = self.leaf.next_overflow(from).unwrap_or(self.leaf.len());
+            if to > from {
+                self.at = to;
+                return Ok(Some(Chunk { leaf: &self.leaf, pairs: from..to, large: None }));
             }
-            let pair = poll_fn(|cx| self.poll_large(cx)).await?;
-            if pair.is_some() {
-                return Ok(Some(Chunk { leaf: Leaf::default(), from: 0, large: pair }));
+            let large = poll_fn(|cx| self.poll_large(cx)).await?;
+            if large.is_some() {
+                return Ok(Some(Chunk { leaf: &self.leaf, pairs: 0..0, large }));
             }
         }
         Ok(None)
@@ -243,9 +238,11 @@ impl Range {
 
     /// Cuts what is beyond the range's end off a new leaf.
     fn take_leaf(&mut self) {
-        let inside = self.leaf.iter().take_while(|(key, _)| self.is_inside(key)).count();
-        let beyond = inside < self.leaf.len();
-        self.leaf.truncate(inside);
+        let mut leaf = std::mem::take(&mut self.leaf);
+        let taken = leaf.len();
+        leaf.truncate_at(|key| self.is_inside(key));
+        let beyond = leaf.len() < taken;
+        self.leaf = leaf;
         self.at = 0;
         if beyond || !self.scan.next().is_some_and(|next| self.goes_on(next)) {
             self.scan.end();
