@@ -1,0 +1,30 @@
+//! treering beside the engines that its users could pick instead, on the same work in one run.
+//!
+//! The parent process starts one child for each group of rows of each engine, takes medians over the
+//! runs, and prints a table. `README.md` has the commands, the settings of each engine and what is fair
+//! about it.
+
+mod args;
+mod data;
+mod engine;
+mod engines;
+mod measure;
+mod parent;
+mod report;
+mod rows;
+
+use clap::Parser;
+
+use crate::engine::Result;
+
+fn main() -> Result<()> {
+    let args = args::Args::parse();
+    match &args.child {
+        Some(task) => {
+            let rows = engines::dispatch(serde_json::from_str(task)?)?;
+            println!("{}", serde_json::to_string(&rows)?);
+            Ok(())
+        }
+        None => parent::run(&args),
+    }
+}
