@@ -26,6 +26,9 @@ pub struct Args {
     /// Pairs that a database is loaded with.
     #[arg(long, default_value_t = 1_000_000)]
     pub pairs: u64,
+    /// Pairs of the data that is ten times larger than the memory.
+    #[arg(long, default_value_t = 4_000_000)]
+    pub larger_pairs: u64,
     /// What the pairs are.
     #[arg(long, default_value = "standard")]
     pub data: Shape,
@@ -47,6 +50,16 @@ pub struct Args {
     /// A file for the table, beside standard output.
     #[arg(long)]
     pub table: Option<PathBuf>,
+    /// A folder for plots of the medians, as SVG.
+    #[arg(long)]
+    pub plots: Option<PathBuf>,
+    /// Compares the medians with what treering is to reach, and fails if a target is missed.
+    #[arg(long)]
+    pub check: bool,
+    /// Measures nothing, and makes table, plots and check of the figures in these files, which an
+    /// earlier `--out` wrote. Those of several are put together.
+    #[arg(long, value_delimiter = ',')]
+    pub from: Vec<PathBuf>,
     /// What a child process does.
     #[arg(long, hide = true)]
     pub child: Option<String>,
@@ -64,12 +77,12 @@ pub enum Shape {
 }
 
 impl Args {
-    pub fn data(&self) -> Data {
+    pub fn data(&self, pairs: u64) -> Data {
         let (key_bytes, value_bytes) = match self.data {
             Shape::Standard => (24, 150),
             Shape::Tiny => (8, 8),
             Shape::Large => (24, 1024),
         };
-        Data { key_bytes, value_bytes, pairs: self.pairs }
+        Data { key_bytes, value_bytes, pairs }
     }
 }

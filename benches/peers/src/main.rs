@@ -6,12 +6,16 @@
 
 mod args;
 mod data;
+mod disk;
 mod engine;
 mod engines;
+mod limit;
 mod measure;
 mod parent;
+mod plots;
 mod report;
 mod rows;
+mod targets;
 
 use clap::Parser;
 

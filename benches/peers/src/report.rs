@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::args::Args;
+use crate::disk::{DISK, RAW};
 use crate::engines::OURS;
 use crate::measure::{Measured, Unit};
 use crate::parent::machine;
@@ -31,7 +32,6 @@ pub struct Row {
     pub unit: Unit,
     /// The median of each engine, in the order of the report's.
     pub medians: Vec<Option<f64>>,
-    pub by: Vec<String>,
 }
 
 impl Report {
@@ -45,32 +45,54 @@ impl Report {
         }
     }
 
+    /// Takes in the figures of another time.
+    pub fn add(&mut self, other: Self) {
+        self.command = format!("{}`, `{}", self.command, other.command);
+        let new = other.engines.into_iter().filter(|engine| !self.engines.contains(engine));
+        let new: Vec<String> = new.collect();
+        self.engines.extend(new);
+        self.samples.extend(other.samples);
+    }
+
+    /// The engines that ours is compared with.
+    pub fn peers(&self) -> impl Iterator<Item = &str> {
+        self.engines.iter().map(String::as_str).filter(|engine| *engine != OURS)
+    }
+
     /// The rows, in the order in which they were first measured.
     pub fn rows(&self) -> Vec<Row> {
         let mut rows: Vec<Row> = Vec::new();
-        for sample in &self.samples {
+        for sample in self.samples.iter().filter(|sample| sample.engine != DISK) {
             let Measured { row: name, unit, .. } = &sample.measured;
             if rows.iter().all(|row| row.name != *name) {
-                let found = self.engines.iter().map(|engine| self.median(engine, name));
-                let (medians, by) = found.unzip();
-                rows.push(Row { name: name.clone(), unit: *unit, medians, by });
+                let medians = self.engines.iter().map(|engine| self.median(engine, name));
+                let medians = medians.collect();
+                rows.push(Row { name: name.clone(), unit: *unit, medians });
             }
         }
         rows
     }
 
-    fn median(&self, engine: &str, row: &str) -> (Option<f64>, String) {
-        let wanted = |s: &&Sample| s.engine == engine && s.measured.row == row;
-        let found: Vec<&Sample> = self.samples.iter().filter(wanted).collect();
-        let mut values: Vec<f64> = found.iter().map(|sample| sample.measured.value).collect();
+    fn samples(&self, row: &str) -> impl Iterator<Item = &Sample> {
+        self.samples.iter().filter(move |sample| sample.measured.row == row)
+    }
+
+    /// What a row counts, if it was measured.
+    pub fn unit(&self, row: &str) -> Option<Unit> {
+        self.samples(row).next().map(|sample| sample.measured.unit)
+    }
+
+    /// The median of the runs.
+    pub fn median(&self, engine: &str, row: &str) -> Option<f64> {
+        let found = self.samples(row).filter(|sample| sample.engine == engine);
+        let mut values: Vec<f64> = found.map(|sample| sample.measured.value).collect();
         values.sort_by(f64::total_cmp);
         let middle = values.len() / 2;
-        let median = match values.len() {
+        match values.len() {
             0 => None,
             count if count % 2 == 0 => Some(f64::midpoint(values[middle - 1], values[middle])),
             _ => Some(values[middle]),
-        };
-        (median, found.first().map(|sample| sample.measured.by.clone()).unwrap_or_default())
+        }
     }
 
     /// How much better ours is than the best of the others: 2 is twice as good, below 1 is a loss.
@@ -89,6 +111,9 @@ impl Report {
     /// The table, in Markdown.
     pub fn table(&self) -> String {
         let mut table = format!("{}\n\n`{}`\n\n", self.machine, self.command);
+        if let Some(micros) = self.median(DISK, RAW) {
+            table += &format!("The disk: {RAW} {micros:.0} us.\n\n");
+        }
         table += &format!("| | {} | ours to the best other |\n", self.engines.join(" | "));
         table += &format!("|---|{}---:|\n", "---:|".repeat(self.engines.len()));
         for row in self.rows() {

@@ -10,6 +10,7 @@ mod redb;
 mod rocksdb;
 mod treering;
 
+use crate::disk::{self, DISK};
 use crate::engine::Result;
 use crate::measure::Measured;
 use crate::rows::{Task, run};
@@ -42,6 +43,7 @@ pub fn dispatch(task: Task) -> Result<Vec<Measured>> {
         #[cfg(feature = "fjall")]
         "fjall" => run::<fjall::Fjall>(task),
         OURS => run::<treering::Treering>(task),
+        DISK => disk::run(&task),
         other => Err(format!("there is no engine {other} in this build").into()),
     }
 }

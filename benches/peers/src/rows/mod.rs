@@ -2,6 +2,7 @@
 //! its writes can be told from the others'.
 
 mod commits;
+mod larger;
 mod load;
 mod ranges;
 mod reads;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::{Data, Numbers};
 use crate::engine::{Commits, Engine, Reader, Result, Setup};
+use crate::limit::Limit;
 use crate::measure::{Measured, Ran, Unit, peak_memory};
 
 /// A group of rows.
@@ -42,6 +44,11 @@ pub enum Group {
     Ycsb,
     /// Size before and after compaction.
     Compact,
+    /// Data ten times larger than the memory: `--larger-pairs`.
+    Larger,
+    /// Loads the database for that.
+    #[value(skip)]
+    PrepareLarger,
 }
 
 /// What a process of its own is to do.
@@ -53,6 +60,8 @@ pub struct Task {
     pub folder: PathBuf,
     pub cache: u64,
     pub seconds: f64,
+    /// What the process may have of memory altogether.
+    pub limit: Option<Limit>,
 }
 
 /// The rows of one group on one engine.
@@ -77,6 +86,8 @@ pub fn run<E: Engine>(task: Task) -> Result<Vec<Measured>> {
         Group::Removals => writes::removals(&mut bench)?,
         Group::Ycsb => ycsb::run(&mut bench)?,
         Group::Compact => load::compact(&mut bench)?,
+        Group::PrepareLarger => larger::prepare(&mut bench)?,
+        Group::Larger => larger::run(&mut bench)?,
     }
     Ok(bench.rows)
 }
@@ -104,21 +115,28 @@ impl<E: Engine> Bench<E> {
     /// Opens the loaded database, and loads it if the last group has changed it. `changing` says that
     /// this group changes it, too. Then reads all of it once.
     fn loaded(&self, commits: Commits, changing: bool) -> Result<Arc<E>> {
-        let (data, mark) = (self.task.data, self.task.folder.join(LOADED));
-        let what = serde_json::to_string(&data)?;
-        if std::fs::read_to_string(&mark).ok().as_deref() != Some(&what) {
-            let engine = self.empty(Commits::Buffered)?;
-            engine.load(data, Numbers::Range(0..data.pairs))?;
-            engine.settle()?;
-            close(engine)?;
-            std::fs::write(&mark, what)?;
+        if !self.is_loaded()? {
+            self.load_untimed()?;
         }
         if changing {
-            std::fs::remove_file(&mark)?;
+            std::fs::remove_file(self.task.folder.join(LOADED))?;
         }
         let engine = Arc::new(E::open(&self.setup(commits))?);
         self.warm_up(&engine)?;
         Ok(engine)
+    }
+
+    fn is_loaded(&self) -> Result<bool> {
+        let what = serde_json::to_string(&self.task.data)?;
+        Ok(std::fs::read_to_string(self.task.folder.join(LOADED)).is_ok_and(|is| is == what))
+    }
+
+    fn load_untimed(&self) -> Result<()> {
+        let (data, engine) = (self.task.data, self.empty(Commits::Buffered)?);
+        engine.load(data, Numbers::Range(0..data.pairs))?;
+        engine.settle()?;
+        close(engine)?;
+        self.mark_loaded()
     }
 
     /// Says that the database is as after a load.
