@@ -127,7 +127,7 @@ async fn work<S: Turns>(mut session: S, pace: Pace, until: Instant) -> Result<Do
         let then = std::mem::replace(&mut now, Instant::now());
         if pace.latencies {
             let nanos = (now - then).as_nanos() as u64 / pace.stride;
-            latencies.saturating_record(nanos.max(1));
+            latencies.record(nanos.max(1))?;
         }
     }
     Ok(Done { session, turns, sum, latencies })
