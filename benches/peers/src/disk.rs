@@ -43,8 +43,7 @@ pub fn run(task: &Task) -> Result<Vec<Measured>> {
     while Instant::now() < until {
         let offset = times.len() as u64 % BLOCKS * BLOCK as u64;
         let began = Instant::now();
-        let written =
-            pwritev2(&file, &[IoSlice::new(&block.0)], offset, ReadWriteFlags::DSYNC)?;
+        let written = pwritev2(&file, &[IoSlice::new(&block.0)], offset, ReadWriteFlags::DSYNC)?;
         times.push(began.elapsed());
         if written != BLOCK {
             return Err(format!("a write of {BLOCK} bytes wrote {written}").into());

@@ -21,10 +21,8 @@ impl Limit {
     /// Makes a group; `None` where that is not allowed.
     pub fn new(bytes: u64) -> Option<Self> {
         let name = format!("treering-peers-{}", std::process::id());
-        let forms = [
-            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
-            ("/sys/fs/cgroup", "memory.max"),
-        ];
+        let forms =
+            [("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")];
         forms.into_iter().find_map(|(root, limit)| {
             let folder = Path::new(root).join(&name);
             fs::create_dir(&folder).ok()?;

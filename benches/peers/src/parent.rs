@@ -89,7 +89,7 @@ fn rows(args: &Args, folder: &Path, engine: &str, group: Group) -> Result<Vec<Me
     let memory = data.bytes(data.pairs) / 10;
     let limit = Limit::new(memory);
     // The rest is for what is in no cache: page maps, indexes, the program itself.
-    let rows = child(&Task { group, cache: memory * 7 / 10, limit: limit.clone(), ..prepare });
+    let rows = child(&Task { group, cache: memory * 6 / 10, limit: limit.clone(), ..prepare });
     limit.map(Limit::remove).transpose()?;
     rows
 }

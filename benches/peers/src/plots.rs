@@ -18,11 +18,7 @@ const PICTURES: &[(&str, &str, &[&str])] = &[
         "Loads, batches, buffered commits, removals: pairs a second",
         &["bulk load", "sorted load", "durable batches", "buffered commits", "removals"],
     ),
-    (
-        "reads",
-        "Reads, cached: pairs a second",
-        &["random reads", "range reads", "full scan"],
-    ),
+    ("reads", "Reads, cached: pairs a second", &["random reads", "range reads", "full scan"]),
     ("ycsb", "YCSB in memory: operations a second", &["YCSB"]),
     ("larger", "Data ten times the memory: operations a second", &["data 10 x memory"]),
 ];

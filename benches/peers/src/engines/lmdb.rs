@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use heed::types::Bytes;
 use heed::{
-    CommitOrAbort, CompactionOption, Database, Env, EnvFlags, EnvOpenOptions, PutFlags, RoTxn, WithoutTls,
+    CommitOrAbort, CompactionOption, Database, Env, EnvFlags, EnvOpenOptions, PutFlags, RoTxn,
+    WithoutTls,
 };
 
 use crate::data::{Data, Numbers, checksum};

@@ -51,7 +51,8 @@ fn options(setup: &Setup) -> Options {
     options.set_write_buffer_size(write_buffer as usize);
     options.set_level_compaction_dynamic_level_bytes(true);
     options.set_bytes_per_sync(1 << 20);
-    options.increase_parallelism(std::thread::available_parallelism().map_or(1, |n| n.get()) as i32);
+    options
+        .increase_parallelism(std::thread::available_parallelism().map_or(1, |n| n.get()) as i32);
     options.set_use_direct_reads(small);
     options.set_use_direct_io_for_flush_and_compaction(small);
     options

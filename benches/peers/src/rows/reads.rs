@@ -16,7 +16,7 @@ pub(super) fn run<E: Engine>(bench: &mut Bench<E>) -> Result<()> {
             let pace = Pace { workers, time: bench.time(), stride: 100, latencies: false };
             let ran = timed(&engine, pace, |worker| {
                 let reader = engine.reader()?;
-                Ok(Get { reader, data, worker: worker as u64, absent })
+                Ok(Get { reader, data, worker: worker as u64, absent, as_loaded: true })
             })?;
             let threads = if workers == 1 { "1 thread" } else { "2 threads" };
             bench.row(format!("{what}, {threads}"), Unit::PerSecond, ran.per_second(), workers);
@@ -31,6 +31,8 @@ pub(super) struct Get<R> {
     pub(super) data: Data,
     pub(super) worker: u64,
     pub(super) absent: u64,
+    /// Whether the values are those of the load.
+    pub(super) as_loaded: bool,
 }
 
 impl<R> Get<R> {
@@ -51,6 +53,7 @@ impl<R: Reader> Turns for Get<R> {
 
     fn expected(&self, turn: u64) -> Option<u64> {
         match self.absent {
+            _ if !self.as_loaded => None,
             0 => Some(self.data.checksum(self.number(turn))),
             _ => Some(0),
         }
