@@ -81,7 +81,7 @@ impl Engine for Fjall {
         let (mut batch, mut value) = (self.db.batch(), Vec::new());
         for number in numbers {
             let value = data.value(number, &mut value);
-            batch.insert(&self.pairs, data.key(number).as_ref(), &*value);
+            batch.insert(&self.pairs, data.key(number).as_ref(), value);
         }
         Ok(batch.durability(self.durable.then_some(PersistMode::SyncData)).commit()?)
     }
