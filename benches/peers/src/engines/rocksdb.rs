@@ -77,7 +77,7 @@ impl Rocks {
             let end = (at + each).min(numbers.len());
             while at < end {
                 let next = (at + batch).min(end);
-                self.db.write_opt(&batch_of(data, numbers.part(at..next)), &write)?;
+                self.db.write_opt(batch_of(data, numbers.part(at..next)), &write)?;
                 at = next;
             }
             Ok(())
@@ -160,7 +160,7 @@ impl Engine for Rocks {
     where
         I: Iterator<Item = u64> + Send,
     {
-        Ok(self.db.write_opt(&batch_of(data, numbers), &self.write)?)
+        Ok(self.db.write_opt(batch_of(data, numbers), &self.write)?)
     }
 
     async fn remove_all<I>(&self, data: Data, numbers: I) -> Result<()>
@@ -171,7 +171,7 @@ impl Engine for Rocks {
         for number in numbers {
             batch.delete(data.key(number));
         }
-        Ok(self.db.write_opt(&batch, &self.write)?)
+        Ok(self.db.write_opt(batch, &self.write)?)
     }
 
     fn sync(&self) -> Result<()> {
