@@ -451,4 +451,38 @@ mod tests {
         let beyond = Line { page: PageId(u64::MAX), extent: 1, stamp: 0 };
         assert!(image.apply(beyond).is_err(), "an absurd id is an error, not an abort");
     }
+
+    #[test]
+    fn a_base_is_due_when_the_deltas_are_a_quarter_of_it_or_too_many() {
+        let run = |len| Run { start: 0, len };
+        let segment = |kind, len| Segment { kind, run: run(len), count: 1, crc: 0, generation: 1 };
+        let layout = |base, deltas: usize| {
+            let mut segments = vec![segment(Kind::Base, base)];
+            segments.resize(1 + deltas, segment(Kind::Delta, 1));
+            Layout { segments, ..Layout::default() }
+        };
+        assert!(Layout::default().wants_base(1));
+        assert!(!layout(40, 9).wants_base(1) && layout(40, 9).wants_base(2));
+        let large = 1 << 20;
+        assert!(!layout(large, DELTA_SEGMENTS_MAX - 2).wants_base(2));
+        assert!(layout(large, DELTA_SEGMENTS_MAX - 2).wants_base(3));
+    }
+
+    #[test]
+    fn a_map_takes_two_bases_a_quarter_and_two_directories_at_most() {
+        let sizes = Sizes::new(&Geometry::new(512));
+        assert_eq!((sizes.lines_in(1), sizes.segments_in(1)), (25, 15));
+        assert_eq!(sizes.ceiling(0, 0), 2 + 2);
+        assert_eq!(sizes.ceiling(100, 0), 2 * 4 + 1 + 2);
+        // 40 slots for 1000 pages, 10 for deltas, and 4 for a directory of 50 segments.
+        assert_eq!(sizes.ceiling(1000, 0), 2 * 40 + 10 + 2 * 4);
+        assert_eq!(sizes.ceiling(1000, 80), 2 * 80 + 20 + 2 * 7, "the present base is larger");
+    }
+
+    #[test]
+    fn a_piece_of_the_map_is_a_quarter_of_a_mib_or_a_page() {
+        let slots = |page_size| Sizes::new(&Geometry::new(page_size)).piece_slots_max();
+        assert_eq!([slots(512), slots(96 << 10), slots(256 << 10)], [512, 2, 1]);
+        assert_eq!(slots(1 << 20), 1);
+    }
 }

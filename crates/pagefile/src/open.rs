@@ -104,7 +104,7 @@ impl PageFile {
             page_size,
             next_stamp: 1,
             generation: 0,
-            checkpoint: CheckpointInfo { incarnation, ..CheckpointInfo::default() },
+            checkpoint: CheckpointInfo::default(),
             directory: DirectoryRef::default(),
         };
         superblock::write_copy(&*disk, place.file, 0, mark.encode_birth_mark()).await?;

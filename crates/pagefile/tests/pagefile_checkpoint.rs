@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use futures::executor::block_on;
-use pagefile_support::{Engine, MemDisk, Model, model_of, pieces};
+use pagefile_support::{Engine, MemDisk, Model, model_of, pieces, u64_at};
 use proptest::prelude::*;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -303,6 +303,40 @@ fn stamps_of_a_life_that_crashed_are_not_given_again() {
         }
         engine = Engine::open(engine.disk.crashed(&mut rng), 1).unwrap().0;
     }
+}
+
+#[test]
+fn a_copy_goes_on_with_the_stamps_of_its_original() {
+    let mut original = Engine::create(MemDisk::new(), 512, 5);
+    original.checkpoint().unwrap();
+    let last = original.file.next_stamps(100) + 99;
+    let copy = Engine::create(MemDisk::new(), 512, 6);
+    copy.file.continue_stamps(&original.file.snapshot().unwrap());
+    assert_eq!(copy.file.next_stamp(), last + 1);
+}
+
+/// A generation that is given twice would leave it to chance which of two superblocks is followed after
+/// a crash.
+#[test]
+fn an_opening_goes_on_from_what_it_found_with_the_next_generation() {
+    let mut engine = Engine::create(MemDisk::new(), 512, 9);
+    for _ in 0..200 {
+        engine.change();
+    }
+    let info = engine.info();
+    engine.checkpoint().unwrap();
+    let generations =
+        |engine: &Engine| engine.disk.edit(|bytes| [0, 16384].map(|copy| u64_at(bytes, copy + 32)));
+    let [before, same] = generations(&engine);
+    assert_eq!(before, same);
+    let (mut after, opened) = Engine::open(engine.disk.copied(), 1).unwrap();
+    assert_eq!(generations(&after), [before + 1; 2]);
+    assert_eq!((opened.checkpoint, after.file.snapshot().unwrap().info()), (info, info));
+    // A checkpoint without a change names the map that is there.
+    after.checkpoint().unwrap();
+    assert_eq!(generations(&after), [before + 2; 2]);
+    let (_, again) = Engine::open(after.disk.copied(), 1).unwrap();
+    assert_eq!(model_of(&again), engine.pages);
 }
 
 #[test]

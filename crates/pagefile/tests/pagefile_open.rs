@@ -169,6 +169,24 @@ fn overlapping_extents_are_damage_that_names_both_pages() {
 }
 
 #[test]
+fn a_directory_that_is_longer_than_its_place_is_damage() {
+    let disk = sample().disk.copied();
+    disk.edit(|bytes| {
+        for copy in [0, B] {
+            // A page has room for 15 entries behind the header.
+            let pages = Extent::unpack(u64_at(bytes, copy + 80)).len / 512;
+            bytes[copy + 88..copy + 92].copy_from_slice(&(16 * pages).to_le_bytes());
+            bytes[copy + 20..copy + 24].fill(0);
+            let crc = crc32c::crc32c(&bytes[copy..copy + 512]);
+            bytes[copy + 20..copy + 24].copy_from_slice(&crc.to_le_bytes());
+        }
+    });
+    let error = open_error(&disk, None);
+    assert_eq!(error.kind(), FileErrorKind::Damaged);
+    assert!(error.to_string().contains("it is too long"), "{error}");
+}
+
+#[test]
 fn what_is_no_database_of_this_version_and_page_size_is_said_to_be_so() {
     let nothing = MemDisk::new();
     assert_eq!(open_error(&nothing, None).kind(), FileErrorKind::NotADatabase);

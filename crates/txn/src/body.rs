@@ -307,5 +307,9 @@ mod tests {
             assert_eq!(decode(&body[..len]).is_some(), ends.contains(&len), "{len} bytes");
         }
         assert_eq!(decode(&[99, 0, 0, 0, 0, 0, 0, 0, 0]), None);
+        let mut load = Vec::new();
+        encode(Entry::Load { tree: 9, id: 1, top: PageId(2) }, &mut load);
+        load[5] += 1;
+        assert_eq!(decode(&load), None, "a load of another length");
     }
 }

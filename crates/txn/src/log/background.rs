@@ -9,7 +9,8 @@ use std::sync::Arc;
 use treering_pagefile::FileErrorKind;
 
 use super::Log;
-use super::segment::{Job, Plan, prepare, shrink};
+use super::files::{prepare, shrink};
+use super::segment::{Job, Plan};
 
 /// How long to wait when there is no space for a segment and only somebody else can make some.
 const RETRY: Duration = Duration::from_millis(100);

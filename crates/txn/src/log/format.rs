@@ -271,4 +271,26 @@ mod tests {
         assert_eq!(split_record(&rest[1..]), None);
         assert_eq!(split_record(&group[GROUP_HEADER..GROUP_HEADER + 6]), None);
     }
+
+    #[test]
+    fn a_group_without_records_or_with_another_number_of_them_is_none() {
+        let (incarnation, segment, offset) = (5, 2, 8192);
+        let found = |first_sequence, last_sequence, count: u32| {
+            let mut group = vec![0u8; GROUP_HEADER];
+            GroupHeader {
+                incarnation,
+                segment,
+                offset,
+                first_sequence,
+                last_sequence: first_sequence,
+            }
+            .seal(&mut group);
+            group[40..48].copy_from_slice(&u64::to_le_bytes(last_sequence));
+            group[52..56].copy_from_slice(&count.to_le_bytes());
+            GroupHeader::find(&group, incarnation, segment, offset).is_some()
+        };
+        assert!(found(7, 7, 1) && found(7, 9, 3));
+        assert!(!found(7, 6, 0), "a group has records");
+        assert!(!found(7, 9, 2) && !found(7, 9, 4) && !found(9, 7, u32::MAX));
+    }
 }

@@ -137,7 +137,7 @@ impl State {
                 let at = self.recent.partition_point(|&(first, ..)| first <= next);
                 self.recent[at - 1].2
             }
-            (None, _) => self.segments.end(),
+            // Too long ago; or no group has been sealed, and this is where the first one goes.
             _ => self.segments.start_of(next),
         }
     }

@@ -35,6 +35,7 @@
 
 mod append;
 mod background;
+mod files;
 mod format;
 mod group;
 mod reader;
@@ -215,8 +216,7 @@ impl Log {
         let (size, limit) = (options.segment_size, options.max_segments);
         let mut segments =
             Segments::survey(&*disk, incarnation, size, limit, start.keep.clone()).await?;
-        let first_sequence = start.last_sequence + 1;
-        segments.begin(&*disk, incarnation, start.first_segment, first_sequence).await?;
+        segments.begin(&*disk, incarnation, start.first_segment).await?;
         let position = segments.end();
         let log = Self::assemble(disk, runtime, health, options, start, segments);
         Ok((log, position))
@@ -323,5 +323,45 @@ impl Log {
 
     fn arc(&self) -> Arc<Log> {
         self.me.upgrade().expect("a log lives in an Arc, and `self` borrows it")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_rounded_up_to_blocks_and_to_what_works() {
+        let rounded = |segment_size, max_segments, buffer_size| {
+            let options =
+                LogOptions { segment_size, max_segments, buffer_size, ..LogOptions::default() };
+            let rounded = options.rounded();
+            (rounded.segment_size / BLOCK as u64, rounded.max_segments, rounded.buffer_size / BLOCK)
+        };
+        assert_eq!(rounded(0, 0, 0), (3, 3, 2));
+        assert_eq!(rounded(5 * BLOCK as u64 + 1, 7, 3 * BLOCK - 1), (6, 7, 3));
+        let blocks = (2 << 30) / BLOCK;
+        assert_eq!(rounded(0, 0, usize::MAX), (blocks as u64, 3, blocks - 1), "below 2 GiB");
+    }
+
+    #[test]
+    fn a_log_presses_when_more_than_half_is_used_and_a_checkpoint_would_help() {
+        let pressing = |used, segments, segments_kept| {
+            let (groups_written, bytes_written, records_written) = (0, 0, 0);
+            let capacity = 100;
+            LogUsage {
+                used,
+                capacity,
+                segments,
+                segments_kept,
+                groups_written,
+                bytes_written,
+                records_written,
+            }
+            .is_pressing()
+        };
+        assert!(pressing(51, 2, 0) && pressing(51, 1, 1));
+        assert!(!pressing(50, 2, 1), "half of it is not more than half");
+        assert!(!pressing(90, 1, 0), "nothing could be released");
     }
 }

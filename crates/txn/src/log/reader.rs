@@ -20,11 +20,11 @@ use std::sync::Arc;
 use treering_pagefile::{AlignedBuf, Disk, FileError, FileErrorKind, FileId, LogPosition};
 
 use super::KeptSegment;
+use super::files::{damaged, file_len, first_block, log_files};
 use super::format::{
     BLOCK, FirstBlock, GROUP_HEADER, GroupFound, GroupHeader, RECORD_HEADER, file_name, intact,
     padded, split_record,
 };
-use super::segment::{damaged, file_len, first_block, log_files};
 
 /// Bytes of one read.
 const READ: usize = 1 << 20;

@@ -23,21 +23,16 @@
 //! waits for a segment that only this checkpoint would release.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
 
-use treering_pagefile::{
-    AlignedBuf, Disk, FileError, FileErrorKind, FileId, IoBuf, Lane, LogPosition, Op, sync_file,
-    transfer,
-};
+use treering_pagefile::{Disk, FileError, FileErrorKind, FileId, LogPosition};
 
-use super::format::{BLOCK, FirstBlock, SegmentHeader, file_name, slot_of};
+use super::files::{file_len, first_block, log_files, open, prepare, reserve, wipe};
+use super::format::{BLOCK, FirstBlock};
 
 /// How many segments are prepared ahead of the current one, the reserve included.
 const AHEAD: usize = 2;
 /// The fewest segments that a log works with.
 pub(super) const FEWEST: usize = 1 + AHEAD;
-/// Zeros are written in pieces of this many bytes, so that they delay nobody's commit for long.
-const ZEROS: usize = 1 << 20;
 
 /// A segment of an earlier life that the superblock still in force needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +79,7 @@ struct Segment {
     number: u64,
     slot: u32,
     file: FileId,
+    /// Of its first group; 0 before it has one, and in the first segment of a life.
     first_sequence: u64,
 }
 
@@ -98,11 +94,11 @@ pub(super) enum Job {
 /// One segment to prepare.
 #[derive(Clone, Copy)]
 pub(super) struct Plan {
-    number: u64,
-    slot: u32,
-    file: Option<FileId>,
-    formatted: bool,
-    size: u64,
+    pub(super) number: u64,
+    pub(super) slot: u32,
+    pub(super) file: Option<FileId>,
+    pub(super) formatted: bool,
+    pub(super) size: u64,
 }
 
 impl Segments {
@@ -159,8 +155,7 @@ impl Segments {
         }
     }
 
-    /// Prepares the first segment of this life, number `number`; its first record will have the
-    /// sequence `first_sequence`.
+    /// Prepares the first segment of this life, number `number`.
     ///
     /// When nothing is kept, so that no release will give slots back, this also reserves the space
     /// for the [`FEWEST`] segments.
@@ -169,7 +164,6 @@ impl Segments {
         disk: &dyn Disk,
         incarnation: u64,
         number: u64,
-        first_sequence: u64,
     ) -> Result<(), FileError> {
         let free = "a slot is free: there are more numbers than slots";
         let slot = self.choose().expect(free);
@@ -186,7 +180,7 @@ impl Segments {
             }
         }
         let file = prepared?.expect("a preparation that is always wanted is not given up");
-        let segment = self.take_in(plan, file, first_sequence);
+        let segment = self.take_in(plan, file);
         self.live.push_back(segment);
         if self.kept.is_empty() {
             self.reserve_the_fewest(disk).await?;
@@ -196,8 +190,8 @@ impl Segments {
 
     async fn reserve_the_fewest(&mut self, disk: &dyn Disk) -> Result<(), FileError> {
         for slot in 0..FEWEST as u32 {
-            let known = self.slots.get(&slot);
-            if known.is_some_and(|state| state.in_use || state.formatted) {
+            // What is in use is formatted, too, as nothing is kept.
+            if self.slots.get(&slot).is_some_and(|state| state.formatted) {
                 continue;
             }
             let file = open(disk, slot, true)?;
@@ -258,15 +252,15 @@ impl Segments {
         }
     }
 
-    fn take_in(&mut self, plan: Plan, file: FileId, first_sequence: u64) -> Segment {
+    fn take_in(&mut self, plan: Plan, file: FileId) -> Segment {
         self.preparing = false;
         self.slots.insert(plan.slot, Slot { file, formatted: true, in_use: true });
-        Segment { number: plan.number, slot: plan.slot, file, first_sequence }
+        Segment { number: plan.number, slot: plan.slot, file, first_sequence: 0 }
     }
 
     /// The plan was carried out.
     pub(super) fn prepared(&mut self, plan: Plan, file: FileId) {
-        let segment = self.take_in(plan, file, 0);
+        let segment = self.take_in(plan, file);
         self.ahead.push_back(segment);
     }
 
@@ -371,133 +365,5 @@ impl Segments {
     }
 }
 
-/// The files of the log that exist, by slot.
-pub(super) fn log_files(disk: &dyn Disk) -> Result<Vec<(u32, FileId)>, FileError> {
-    let names = disk.names().map_err(|e| FileError::io("cannot list the files of the log", e))?;
-    let mut slots: Vec<u32> = names.iter().filter_map(|name| slot_of(name)).collect();
-    slots.sort_unstable();
-    slots.into_iter().map(|slot| Ok((slot, open(disk, slot, false)?))).collect()
-}
-
-fn open(disk: &dyn Disk, slot: u32, create: bool) -> Result<FileId, FileError> {
-    let name = file_name(slot);
-    disk.open(&name, create).map_err(|e| FileError::io(format!("cannot open log file {name}"), e))
-}
-
-pub(super) fn file_len(disk: &dyn Disk, file: FileId) -> Result<u64, FileError> {
-    disk.len(file).map_err(|e| doing(disk, "cannot find the length of", file, e))
-}
-
-/// Reads the first block of a file of the log.
-pub(super) async fn first_block(disk: &dyn Disk, file: FileId) -> Result<FirstBlock, FileError> {
-    if file_len(disk, file)? < BLOCK as u64 {
-        return Ok(FirstBlock::Nothing);
-    }
-    let block = disk.read(file, 0, BLOCK).await;
-    if block.is_err() && file_len(disk, file)? < BLOCK as u64 {
-        // The background has just given the file up; `verify` reads the log of a live engine.
-        return Ok(FirstBlock::Nothing);
-    }
-    let block = block.map_err(|e| doing(disk, "cannot read the first block of", file, e))?;
-    Ok(SegmentHeader::decode(&block))
-}
-
-async fn wipe(disk: &dyn Disk, file: FileId) -> Result<(), FileError> {
-    let written = disk.write(file, Op::WriteDurable, 0, AlignedBuf::zeroed(BLOCK)).await;
-    written.map_err(|e| doing(disk, "cannot write the first block of", file, e))
-}
-
-/// Carries out a plan: when it returns a file, that file is the segment, durably. `None` when
-/// `wanted` said no in between.
-///
-/// # Errors
-/// [`FileErrorKind::Full`] when there is no space for another file; then nothing has happened. Any
-/// other error is a failed write. So is a first block that is refused for lack of space, which cannot be
-/// on a disk that keeps what it reserves: it may be there all the same, and if another file became the
-/// same segment, nobody could tell which of the two it is.
-pub(super) async fn prepare(
-    disk: &dyn Disk,
-    incarnation: u64,
-    plan: Plan,
-    wanted: impl Fn() -> bool,
-) -> Result<Option<FileId>, FileError> {
-    let file = match plan.file {
-        Some(file) => file,
-        None => open(disk, plan.slot, true)?,
-    };
-    if !plan.formatted && !fill_with_zeros(disk, file, plan.size, wanted).await? {
-        return Ok(None);
-    }
-    let header = SegmentHeader { incarnation, number: plan.number, size: plan.size };
-    let written = disk.write(file, Op::WriteDurable, 0, header.encode()).await;
-    written
-        .map_err(|e| doing(disk, "cannot write the first block of", file, io::Error::other(e)))?;
-    Ok(Some(file))
-}
-
-async fn fill_with_zeros(
-    disk: &dyn Disk,
-    file: FileId,
-    size: u64,
-    wanted: impl Fn() -> bool,
-) -> Result<bool, FileError> {
-    reserve(disk, file, size).await?;
-    let mut zeros = AlignedBuf::zeroed(ZEROS.min(size as usize));
-    let mut offset = 0;
-    while offset < size {
-        if !wanted() {
-            return Ok(false);
-        }
-        let left = (size - offset) as usize;
-        if left < zeros.len() {
-            zeros = AlignedBuf::zeroed(left);
-        }
-        let len = zeros.len();
-        let buf = IoBuf::Owned(zeros);
-        let (buf, written) = transfer(disk, Lane::Background, file, Op::Write, offset, buf).await;
-        written.map_err(|e| doing(disk, "cannot fill with zeros:", file, e))?;
-        let lost = || io::Error::other("a write gave its buffer away");
-        zeros = buf.into_owned().ok_or_else(|| doing(disk, "cannot fill", file, lost()))?;
-        offset += len as u64;
-    }
-    let synced = sync_file(disk, file).await;
-    synced.map_err(|e| doing(disk, "cannot sync", file, e))?;
-    Ok(true)
-}
-
-/// Makes the file `size` bytes long, with space on the disk for all of them.
-async fn reserve(disk: &dyn Disk, file: FileId, size: u64) -> Result<(), FileError> {
-    let len = file_len(disk, file)?;
-    if len == size {
-        // Reserved before: nothing else makes it so long. To ask again could only lose it.
-        return Ok(());
-    }
-    if len > size {
-        shrink(disk, file, size)?;
-    }
-    let allocate = Op::Allocate { len: size };
-    let (_, allocated) = transfer(disk, Lane::Background, file, allocate, 0, IoBuf::None).await;
-    if let Err(error) = allocated {
-        // Whatever part of it was reserved is given back to those who need it more.
-        let error = doing(disk, "cannot reserve space for", file, error);
-        shrink(disk, file, 0)?;
-        return Err(error);
-    }
-    Ok(())
-}
-
-/// Cuts a file of the log.
-pub(super) fn shrink(disk: &dyn Disk, file: FileId, len: u64) -> Result<(), FileError> {
-    disk.set_len(file, len).map_err(|e| doing(disk, "cannot shorten", file, e))
-}
-
-fn doing(disk: &dyn Disk, what: &str, file: FileId, error: io::Error) -> FileError {
-    FileError::io(format!("{what} log file {}", disk.describe(file)), error)
-}
-
-/// Damage to the log, at `offset` of `file` (I7).
-pub(super) fn damaged(disk: &dyn Disk, file: FileId, offset: u64, what: &str) -> FileError {
-    let name = disk.describe(file);
-    let message = format!("the log is damaged in {name} at offset {offset}: {what}");
-    FileError::new(FileErrorKind::Damaged, message)
-}
+#[cfg(test)]
+mod tests;

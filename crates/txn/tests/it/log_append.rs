@@ -232,3 +232,50 @@ fn poison_from_elsewhere_refuses_appends_and_frees_those_who_wait_for_room() {
     assert!(room.flag.take() && room.poll().is_ready());
     assert!(matches!(log.try_append(1, b"x"), Err(AppendError::Poisoned(_))));
 }
+
+#[test]
+fn the_buffer_takes_exactly_what_fits_into_it() {
+    let world = World::new();
+    let (log, start) = world.start(options(64, 4, 2));
+    drop(log.try_append(1, &body(1, 1000)));
+    // A header of 64 bytes, and 4 before each record.
+    let left = 2 * BLOCK - 64 - 1004 - 4;
+    for more in 1..=16 {
+        let refused = log.try_append(1, &body(2, left + more));
+        assert!(matches!(refused, Err(AppendError::NoRoom)), "{more} bytes more");
+    }
+    drop(log.try_append(1, &body(2, left)).unwrap());
+    world.run(log.wait_durable(2)).unwrap();
+    assert_eq!(world.disk.groups().last().unwrap().2, 2 * BLOCK);
+    assert_run(&world.recover(start, 0).unwrap(), 1, 2);
+}
+
+#[test]
+fn a_waiter_that_moves_or_goes_leaves_those_of_the_group_before_alone() {
+    for goes in [false, true] {
+        let world = World::new();
+        let (log, _) = world.start(options(64, 4, 4));
+        for sequence in 1..=5 {
+            world.commit(&log, &body(sequence, 10));
+        }
+        drop(log.try_append(1, &body(6, 10)));
+        let mut before = Task::new(log.wait_durable(6));
+        assert!(before.poll().is_pending());
+        drop(log.try_append(1, &body(7, 10)));
+        let mut after = Task::new(log.wait_durable(7));
+        assert!(after.poll().is_pending());
+        let old = std::mem::take(&mut after.flag);
+        if goes {
+            drop(after);
+        } else {
+            assert!(after.poll().is_pending());
+            assert!(world.disk.step(Lane::Foreground));
+            assert!(before.flag.take() && !after.flag.take(), "the first group is durable");
+            assert!(world.disk.step(Lane::Foreground));
+            assert!(after.flag.take() && after.poll().is_ready());
+        }
+        world.settle();
+        assert!(!old.take() && before.poll().is_ready());
+        assert!(!goes || before.flag.take());
+    }
+}

@@ -116,10 +116,12 @@ fn the_segment_that_the_superblock_names_must_be_there_and_whole() {
     let outside = LogPosition { offset: 6 * BLOCK as u64, ..start };
     assert_eq!(world.recover(outside, 0).unwrap_err().kind(), FileErrorKind::Damaged);
 
-    let cut = World::on(world.disk.copy());
-    cut.disk.edit(FIRST, |bytes| bytes.truncate(3 * BLOCK));
-    let error = cut.recover(start, 0).unwrap_err();
-    assert!(error.to_string().contains("log-00 at offset 12288"), "{error}");
+    for blocks in [1, 3] {
+        let cut = World::on(world.disk.copy());
+        cut.disk.edit(FIRST, |bytes| bytes.truncate(blocks * BLOCK));
+        let error = cut.recover(start, 0).unwrap_err().to_string();
+        assert!(error.contains(&format!("log-00 at offset {}", blocks * BLOCK)), "{error}");
+    }
 
     let headless = World::on(world.disk.copy());
     headless.disk.edit(FIRST, |bytes| bytes[20] ^= 1);
@@ -164,6 +166,69 @@ fn a_failed_read_is_an_error_and_not_the_end_of_the_log() {
     let error = world.read_all(&mut reader).unwrap_err();
     assert_eq!(error.kind(), FileErrorKind::Io);
     assert!(error.to_string().contains("log-00 at offset 4096"), "{error}");
+}
+
+#[test]
+fn a_first_block_that_cannot_be_read_is_an_error_and_not_a_missing_segment() {
+    let world = World::new();
+    let (log, start) = world.start(options(5, 3, 2));
+    world.commit(&log, &body(1, 10));
+    let world = world.reboot();
+    world.disk.fail_next_read();
+    let error = world.try_reader(1, start, 0).unwrap_err();
+    assert_eq!(error.kind(), FileErrorKind::Io);
+    assert!(error.to_string().contains("first block of log file log-00"), "{error}");
+}
+
+/// Writes group 2, of three records of 10 bytes, gives it another length of the record `at`, and makes
+/// the checksum fit.
+fn with_record_length(at: usize, len: u32) -> String {
+    let world = World::new();
+    let (log, start) = world.start(options(16, 3, 2));
+    world.commit(&log, &body(1, 10));
+    for sequence in 2..=4 {
+        drop(log.try_append(1, &body(sequence, 10)));
+    }
+    world.run(log.wait_durable(4)).unwrap();
+    world.disk.edit(FIRST, |bytes| {
+        let group = &mut bytes[2 * BLOCK..][..64 + 3 * 14];
+        group[64 + at * 14..][..4].copy_from_slice(&len.to_le_bytes());
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&1u64.to_le_bytes()), &group[4..]);
+        group[..4].copy_from_slice(&crc.to_le_bytes());
+    });
+    let world = world.reboot();
+    let mut reader = world.reader(1, start, 0);
+    world.run(reader.next()).unwrap().unwrap();
+    let error = world.read_all(&mut reader).unwrap_err();
+    assert_eq!(error.kind(), FileErrorKind::Damaged);
+    error.to_string()
+}
+
+#[test]
+fn a_group_whose_records_are_not_what_it_says_is_damage_with_its_place() {
+    let error = with_record_length(2, 11);
+    let place = 2 * BLOCK + 64 + 2 * 14;
+    assert!(error.contains(&format!("log-00 at offset {place}: a record is cut off")), "{error}");
+    // The second record swallows the third.
+    let error = with_record_length(1, 10 + 14);
+    let place = 2 * BLOCK + 64 + 3 * 14;
+    assert!(error.contains(&format!("log-00 at offset {place}: a group lacks records")), "{error}");
+}
+
+#[test]
+fn a_log_is_read_in_large_pieces_and_over_their_edges() {
+    let world = World::new();
+    // Segments of two and a third pieces of a MiB, groups of 1 to 32 blocks.
+    let (log, start) = world.start(options(600, 4, 32));
+    for sequence in 1..=80 {
+        world.commit(&log, &body(sequence, 100 + sequence as usize * 7919 % 120_000));
+    }
+    assert_eq!((log.usage().segments, world.disk.groups().len()), (2, 80));
+    let world = world.reboot();
+    let mut reader = world.reader(1, start, 0);
+    assert_run(&world.read_all(&mut reader).unwrap(), 1, 80);
+    // Of four segments, two of them without a group; a piece that ends within a group is read from there.
+    assert!(world.disk.reads() < 25, "{} reads", world.disk.reads());
 }
 
 #[derive(Clone, Debug)]

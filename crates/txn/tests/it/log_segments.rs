@@ -3,9 +3,10 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::log_support::{BLOCK, Task, World, assert_run, body, fresh, options};
-use treering_pagefile::{FileErrorKind, FileId, LogPosition};
+use treering_pagefile::{Disk, FileErrorKind, FileId, LogPosition};
 use treering_txn::{AppendError, Log, LogOptions, LogStart};
 
 /// Five blocks a segment: a header, and four groups of one block.
@@ -270,23 +271,141 @@ fn a_life_with_other_sizes_takes_over_and_files_beyond_the_limit_are_emptied() {
     assert_run(&again.read_all(&mut reader).unwrap(), after + 1, 80);
 }
 
-/// An opening that was cut short may have prepared segments of an incarnation that is used again.
+/// An opening that was cut short may have prepared segments of an incarnation that is used again, in
+/// other files than this one uses.
 #[test]
 fn a_segment_number_never_exists_twice() {
+    for slot in [1, 3] {
+        let world = World::new();
+        let (log, start) = world.create(small(), fresh());
+        drop(log);
+        let world = world.reboot();
+        let header = world.disk.edit(FileId(0), |bytes| bytes[..BLOCK].to_vec());
+        let file = world.disk.open(&format!("log-0{slot}"), true).unwrap();
+        world.disk.edit(file, |bytes| {
+            bytes.resize(5 * BLOCK, 0);
+            bytes[..BLOCK].copy_from_slice(&header);
+        });
+        let (log, position) = world.create(small(), fresh());
+        assert_eq!(position, start);
+        // As soon as there is a superblock.
+        assert_run(&world.recover(start, 0).unwrap(), 1, 0);
+        world.run_log(&log);
+        world.settle();
+        world.commit(&log, &body(1, 10));
+        assert_run(&world.recover(start, 0).unwrap(), 1, 1);
+    }
+}
+
+#[test]
+fn segments_are_filled_with_zeros_to_their_end_before_they_are_used() {
     let world = World::new();
-    let (log, start) = world.create(options(5, 3, 2), fresh());
+    let (log, _) = world.start(options(600, 9, 2));
+    let sizes = world.disk.file_sizes();
+    assert_eq!(sizes.len(), 3, "the current one and two ahead: {sizes:?}");
+    for file in 0..3 {
+        let zeros = world.disk.edit(FileId(file), |bytes| {
+            (bytes.len(), bytes[BLOCK..].iter().filter(|byte| **byte == 0).count())
+        });
+        assert_eq!(zeros, (600 * BLOCK, 599 * BLOCK), "file {file}");
+    }
+    assert_eq!(
+        world.disk.background_bytes(),
+        3 * (600 + 1) * BLOCK,
+        "once, and their first blocks"
+    );
+    assert_eq!(world.runtime.timers(), 0, "nothing is left to do");
     drop(log);
+}
+
+#[test]
+fn a_new_life_fills_no_file_of_its_size_again_and_cuts_longer_ones() {
+    let mut world = World::new();
+    drop(world.start(options(7, 3, 2)));
+    let next = |world: &World, incarnation, blocks| {
+        let world = world.reboot();
+        let start = LogStart { incarnation, first_segment: 10 * incarnation, ..fresh() };
+        let (log, position) = world.create(options(blocks, 3, 2), start);
+        world.run_log(&log);
+        world.settle();
+        world.commit(&log, &body(1, 10));
+        let mut reader = world.reader(incarnation, position, 0);
+        assert_run(&world.read_all(&mut reader).unwrap(), 1, 1);
+        world
+    };
+    world = next(&world, 2, 7);
+    assert_eq!(world.disk.background_bytes(), 3 * BLOCK, "three first blocks");
+    // A file that was cut or grew is filled again, whatever its first block says.
+    world.disk.edit(FileId(1), |bytes| bytes.resize(8 * BLOCK, 1));
+    world = next(&world, 3, 7);
+    assert_eq!(world.disk.background_bytes(), (3 + 7) * BLOCK);
+    world = next(&world, 4, 5);
+    assert_eq!(world.disk.background_bytes(), (3 + 3 * 5) * BLOCK);
+    assert!(world.disk.file_sizes().iter().all(|(_, len)| *len == 5 * BLOCK));
+}
+
+#[test]
+fn a_cut_many_groups_back_begins_at_the_start_of_its_segment() {
+    let world = World::new();
+    let (log, _) = world.start(options(300, 20, 2));
+    for sequence in 1..=2500 {
+        world.commit(&log, &body(sequence, 10));
+    }
+    // 299 groups in each segment, and more than a thousand after each of these.
+    for (after, segment) in [(1000, 4), (896, 3), (897, 4), (0, 1)] {
+        let from = world.run(log.position_after(after)).unwrap();
+        assert_eq!(from, LogPosition { segment, offset: BLOCK as u64 }, "after {after}");
+    }
+    let from = world.run(log.position_after(1000)).unwrap();
+    assert_run(&world.recover(from, 1000).unwrap(), 1001, 2500);
+}
+
+/// A life with larger segments on a full disk: the files that the last one has left cannot grow, and
+/// no checkpoint would give anything back.
+#[test]
+fn a_log_that_is_stuck_on_a_full_disk_goes_on_by_itself_when_there_is_space() {
+    let world = World::new();
+    let (log, start) = world.start(options(5, 3, 2));
+    world.commit(&log, &body(1, 10));
     let world = world.reboot();
-    // Such an opening may have used another file for the segment that this one begins with.
-    world.disk.edit(FileId(1), |bytes| bytes.fill(0));
-    let header = world.disk.edit(FileId(0), |bytes| bytes[..BLOCK].to_vec());
-    world.disk.edit(FileId(1), |bytes| bytes[..BLOCK].copy_from_slice(&header));
-    let (log, position) = world.create(options(5, 3, 2), fresh());
-    assert_eq!(position, start);
+    let mut reader = world.reader(1, start, 0);
+    assert_run(&world.read_all(&mut reader).unwrap(), 1, 1);
+    world.disk.set_space(Some((3 * 5 + 9) * BLOCK as u64));
+    let begin = LogStart {
+        incarnation: 2,
+        first_segment: 9,
+        last_sequence: 1,
+        epoch: 2,
+        keep: reader.segments_in_use(),
+    };
+    let (log, position) = world.create(options(9, 3, 2), begin);
     world.run_log(&log);
     world.settle();
-    world.commit(&log, &body(1, 10));
-    assert_run(&world.recover(start, 0).unwrap(), 1, 1);
+    assert_eq!((log.usage().segments, log.usage().segments_kept), (1, 1));
+    log.release_before(position);
+    world.settle();
+    assert_eq!((log.usage().segments, log.usage().segments_kept), (1, 0));
+    let mut last = 1;
+    while let Ok(applying) = log.try_append(2, &body(last + 1, 3000)) {
+        last = applying.sequence();
+        log.request_flush(last);
+        world.settle();
+    }
+    assert_eq!(last, 9, "eight groups fit");
+    let mut room = Task::new(log.wait_room());
+    assert!(room.poll().is_pending());
+    for _ in 0..3 {
+        world.runtime.advance(Duration::from_millis(100));
+        world.settle();
+        assert!(!room.flag.take() && world.health.check().is_ok(), "the disk is still full");
+    }
+    world.disk.set_space(None);
+    world.runtime.advance(Duration::from_millis(100));
+    world.settle();
+    assert!(room.flag.take() && room.poll().is_ready());
+    world.commit(&log, &body(10, 3000));
+    let mut reader = world.reader(2, position, 1);
+    assert_run(&world.read_all(&mut reader).unwrap(), 2, 10);
 }
 
 #[test]

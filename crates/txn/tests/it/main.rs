@@ -13,6 +13,7 @@ mod engine_duplicates;
 mod engine_faults;
 mod engine_full_disk;
 mod engine_model;
+mod engine_opening;
 mod engine_panic;
 mod engine_regressions;
 mod engine_same_seed;

@@ -31,6 +31,8 @@ struct Inner {
     files: Vec<(String, Vec<u8>)>,
     queue: VecDeque<(Lane, Request)>,
     fail_next_group: bool,
+    fail_next_read: bool,
+    reads: usize,
     space: Option<u64>,
     /// Offset and length of every write of a group.
     groups: Vec<(FileId, u64, usize)>,
@@ -93,6 +95,15 @@ impl MemoryDisk {
         self.inner.lock().unwrap().fail_next_group = true;
     }
 
+    pub fn fail_next_read(&self) {
+        self.inner.lock().unwrap().fail_next_read = true;
+    }
+
+    /// How many reads there were.
+    pub fn reads(&self) -> usize {
+        self.inner.lock().unwrap().reads
+    }
+
     /// How many bytes all files together may have.
     pub fn set_space(&self, bytes: Option<u64>) {
         self.inner.lock().unwrap().space = bytes;
@@ -131,6 +142,10 @@ impl Inner {
         let bytes = &mut self.files[request.file.0 as usize].1;
         match op {
             Op::Read => {
+                self.reads += 1;
+                if std::mem::take(&mut self.fail_next_read) {
+                    return (None, Err(io::Error::other("planted failure")));
+                }
                 let Some(part) = bytes.get(start..start + len) else {
                     return (None, Err(io::ErrorKind::UnexpectedEof.into()));
                 };
@@ -315,6 +330,11 @@ impl ManualRuntime {
 
     pub fn tasks(&self) -> usize {
         self.tasks.lock().unwrap().len()
+    }
+
+    /// How many timers are set.
+    pub fn timers(&self) -> usize {
+        self.clock.lock().unwrap().timers.len()
     }
 
     pub fn advance(&self, time: Duration) {
