@@ -153,13 +153,12 @@ impl<'f> Leaves<'f> {
         let pool = self.forest.pool();
         let view = Page::new(last.words());
         let right = view.right().ok_or(Blocked::Moved)?;
-        let held = self.pages.iter().any(|(_, page)| page.page() == candidate);
         let mut high = Vec::new();
-        if !held && right != candidate && view.high_into(&mut high) {
+        if right != candidate && view.high_into(&mut high) {
             let pinned = pin(pool, candidate)?;
             let mut low = Vec::new();
             // One look: it may turn out to lie to the left, where somebody may hold it and wait for
-            // `last`.
+            // `last`, or this batch itself has it.
             let mut look = |words: &[_]| {
                 let view = Page::new(words);
                 low.clear();
@@ -167,6 +166,7 @@ impl<'f> Leaves<'f> {
                 view.tree() == tree.id && view.is_leaf()
             };
             let is_leaf = match planted_bug!(BatchWaitsToLook) {
+                true if self.pages.iter().any(|(_, held)| held.page() == candidate) => None,
                 true => match pool.read_page(candidate, &mut look) {
                     Read::Done(is_leaf) => Some(is_leaf),
                     Read::Absent | Read::Free => None,

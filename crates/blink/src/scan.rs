@@ -181,7 +181,15 @@ impl Chunk {
         self.pairs.push(Pair { key_end: self.keys.len(), value_at, value_len: value.len() });
     }
 
-    fn clear(&mut self) {
+    /// Bytes of memory that it has, used or not.
+    pub fn memory(&self) -> usize {
+        let words = self.leaf.capacity() + self.overflow.capacity();
+        let pairs = self.pairs.capacity() * size_of::<Pair>();
+        words * 8 + pairs + self.keys.capacity() + self.others.capacity()
+    }
+
+    /// Takes all pairs out; the memory stays.
+    pub fn clear(&mut self) {
         self.keys.clear();
         self.pairs.clear();
         self.overflow.clear();

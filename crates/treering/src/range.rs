@@ -1,5 +1,6 @@
 //! Ranges: streams of pairs in either direction.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::ops::{Bound, RangeFrom, RangeFull, RangeInclusive, RangeTo, RangeToInclusive};
 use std::pin::Pin;
@@ -100,12 +101,39 @@ pub struct Range {
     direction: Direction,
     /// Where the next leaf is.
     scan: Scan,
-    leaf: Leaf,
+    leaf: Recycled,
     /// The pairs of `leaf` before this one have been returned.
     at: usize,
     fetching: Option<Fetching>,
     /// The large value of the pair at `at`, on its way.
     reading: Option<Reading>,
+}
+
+/// A copy of a leaf whose memory goes to the thread's next range, if it is not much: a short range
+/// would spend more time on getting memory than on its pairs.
+struct Recycled(Leaf);
+
+/// Bytes that a thread keeps for its next range, at most.
+const RECYCLED_MAX: usize = 64 << 10;
+
+thread_local! {
+    static SPARE: Cell<Leaf> = Cell::default();
+}
+
+impl Recycled {
+    fn new() -> Self {
+        Self(SPARE.try_with(Cell::take).unwrap_or_default())
+    }
+}
+
+impl Drop for Recycled {
+    fn drop(&mut self) {
+        self.0.clear();
+        if self.0.memory() <= RECYCLED_MAX {
+            // Where the thread is ending, it just goes.
+            let _ = SPARE.try_with(|spare| spare.set(std::mem::take(&mut self.0)));
+        }
+    }
 }
 
 /// Some pairs, in the order of their range: what one leaf had of it.
@@ -154,7 +182,7 @@ impl Range {
             bounds,
             direction,
             scan,
-            leaf: Leaf::default(),
+            leaf: Recycled::new(),
             at: 0,
             fetching: None,
             reading: None,
@@ -180,14 +208,14 @@ impl Range {
     pub async fn next_chunk(&mut self) -> Result<Option<Chunk<'_>>, Error> {
         while poll_fn(|cx| self.poll_fill(cx)).await? {
             let from = self.at;
-            let to = self.leaf.next_overflow(from).unwrap_or(self.leaf.len());
+            let to = self.leaf.0.next_overflow(from).unwrap_or(self.leaf.0.len());
             if to > from {
                 self.at = to;
-                return Ok(Some(Chunk { leaf: &self.leaf, pairs: from..to, large: None }));
+                return Ok(Some(Chunk { leaf: &self.leaf.0, pairs: from..to, large: None }));
             }
             let large = poll_fn(|cx| self.poll_large(cx)).await?;
             if large.is_some() {
-                return Ok(Some(Chunk { leaf: &self.leaf, pairs: 0..0, large }));
+                return Ok(Some(Chunk { leaf: &self.leaf.0, pairs: 0..0, large }));
             }
         }
         Ok(None)
@@ -196,7 +224,7 @@ impl Range {
     /// Reads the large value of the pair where the range stands, and goes past it; `None` if the key
     /// has been deleted since its leaf was read.
     fn poll_large(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Pair>, Error>> {
-        let Some((key, reference)) = self.leaf.get(self.at) else { return Poll::Ready(Ok(None)) };
+        let Some((key, reference)) = self.leaf.0.get(self.at) else { return Poll::Ready(Ok(None)) };
         let reading = self.reading.get_or_insert_with(|| {
             let engine = Arc::clone(&self.tree.database().shared.engine);
             let (tree, key, reference) = (self.tree.id(), key.to_vec(), reference.to_vec());
@@ -211,7 +239,7 @@ impl Range {
 
     /// Makes sure that there are pairs to return; false at the end.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Error>> {
-        while self.at >= self.leaf.len() {
+        while self.at >= self.leaf.0.len() {
             if self.scan.next().is_none() {
                 return Poll::Ready(Ok(false));
             }
@@ -219,18 +247,18 @@ impl Range {
             let fetching = match &mut self.fetching {
                 Some(fetching) => fetching,
                 None => {
-                    if engine.scan_now(&mut self.scan, &mut self.leaf)? {
+                    if engine.scan_now(&mut self.scan, &mut self.leaf.0)? {
                         self.take_leaf();
                         continue;
                     }
                     // After an error, this one goes on from the same place.
-                    let (scan, leaf) = (self.scan.clone(), std::mem::take(&mut self.leaf));
+                    let (scan, leaf) = (self.scan.clone(), std::mem::take(&mut self.leaf.0));
                     self.fetching.insert(Box::pin(Arc::clone(engine).scan(scan, leaf)))
                 }
             };
             let result = ready!(fetching.as_mut().poll(cx));
             self.fetching = None;
-            (self.scan, self.leaf) = result?;
+            (self.scan, self.leaf.0) = result?;
             self.take_leaf();
         }
         Poll::Ready(Ok(true))
@@ -238,11 +266,11 @@ impl Range {
 
     /// Cuts what is beyond the range's end off a new leaf.
     fn take_leaf(&mut self) {
-        let mut leaf = std::mem::take(&mut self.leaf);
+        let mut leaf = std::mem::take(&mut self.leaf.0);
         let taken = leaf.len();
         leaf.truncate_at(|key| self.is_inside(key));
         let beyond = leaf.len() < taken;
-        self.leaf = leaf;
+        self.leaf.0 = leaf;
         self.at = 0;
         if beyond || !self.scan.next().is_some_and(|next| self.goes_on(next)) {
             self.scan.end();
@@ -290,13 +318,13 @@ impl Stream for Range {
             match ready!(this.poll_fill(cx)) {
                 Err(error) => break Err(error),
                 Ok(false) => return Poll::Ready(None),
-                Ok(true) if this.leaf.kind(this.at) == Kind::Overflow => {
+                Ok(true) if this.leaf.0.kind(this.at) == Kind::Overflow => {
                     if let Some(pair) = ready!(this.poll_large(cx)).transpose() {
                         break pair;
                     }
                 }
                 Ok(true) => {
-                    let pair = this.leaf.get(this.at);
+                    let pair = this.leaf.0.get(this.at);
                     this.at += 1;
                     if let Some((key, value)) = pair {
                         break Ok((key.to_vec(), value.to_vec()));
@@ -306,7 +334,7 @@ impl Stream for Range {
         };
         if pair.is_err() {
             this.scan.end();
-            this.leaf = Leaf::default();
+            this.leaf.0 = Leaf::default();
         }
         Poll::Ready(Some(pair.map(|(key, value)| (KeyBytes::from(key), ValueBytes::from(value)))))
     }
