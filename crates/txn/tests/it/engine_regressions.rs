@@ -15,7 +15,7 @@ use treering_blink::{Chunk, Direction, From, Scan, TreeRef};
 use treering_pagefile::sim::{Sim, SimDiskOptions};
 use treering_pagefile::yield_now;
 use treering_pagefile::{AlignedBuf, Disk, FileErrorKind, Op as DiskOp};
-use treering_txn::{Batch, Durability, Engine, Error};
+use treering_txn::{Batch, Durability, Engine, Error, OpKind};
 
 /// A tree of so many keys, two to a leaf.
 async fn grown(engine: &Arc<Engine>, keys: usize) -> TreeRef {
@@ -46,7 +46,7 @@ fn a_batch_over_too_many_leaves_is_applied_piece_by_piece_instead_of_reading_for
             let mut batch = Batch::new();
             for number in 0..count {
                 let key = format!("{:06}", number * 600 / count);
-                batch.push(tree, treering_txn::OpKind::Put, key.as_bytes(), b"changed");
+                batch.push(tree, OpKind::Put, key.as_bytes(), b"changed");
             }
             engine.commit(batch, Durability::Durable).await.unwrap();
             let ios = sim.disk().io_count() - before;
@@ -164,6 +164,43 @@ fn reads_on_a_full_disk_do_not_write_checkpoints() {
         engine.close().await.unwrap();
     })
     .unwrap();
+}
+
+/// In one step a batch takes as much space as it has leaves, which there is not; chunk by chunk it takes
+/// what is set aside for deletes (I13).
+#[test]
+fn a_batch_of_deletes_over_many_leaves_is_done_in_chunks_on_a_full_disk() {
+    for leaves in [6, 10, 14, 20] {
+        let capacity = 300 << 10;
+        let sim = engine_support::patient(Sim::with_options(
+            3,
+            SimDiskOptions { capacity, ..SimDiskOptions::default() },
+        ));
+        sim.run(async {
+            let engine = open(&sim, options(256, 3)).await.unwrap();
+            let tree = engine.tree(b"t").await.unwrap();
+            let mut count = 0;
+            while put(&engine, tree, count).await.is_ok() {
+                count += 1;
+            }
+            let doomed: Vec<usize> = (0..count).step_by(6).take(leaves).collect();
+            assert_eq!(doomed.len(), leaves, "of {count} keys");
+            let mut batch = Batch::new();
+            for number in &doomed {
+                batch.push(tree, OpKind::Delete, format!("{number:06}").as_bytes(), b"");
+            }
+            let outcome = engine.commit(batch, Durability::Durable).await;
+            outcome.unwrap_or_else(|error| panic!("{leaves} leaves: {error}"));
+            for number in 0..count {
+                let key = format!("{number:06}");
+                let found = Arc::clone(&engine).get(tree, key.as_bytes()).await.unwrap();
+                assert_eq!(found.is_none(), doomed.contains(&number), "key {number}");
+            }
+            assert_clean(&engine, "after").await;
+            engine.close().await.unwrap();
+        })
+        .unwrap();
+    }
 }
 
 /// Writes of first blocks of the log's segments that a disk refuses for lack of space, after it wrote them

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::log_support::{BLOCK, Task, World, assert_run, body, fresh, options};
-use treering_pagefile::{FileErrorKind, Lane};
+use treering_pagefile::{FileError, FileErrorKind, Lane};
 use treering_txn::AppendError;
 
 #[test]
@@ -227,7 +227,7 @@ fn poison_from_elsewhere_refuses_appends_and_frees_those_who_wait_for_room() {
     room.flag.take();
     let mut room = Task::new(log.wait_room());
     assert!(room.poll().is_pending());
-    let error = treering_pagefile::FileError::new(FileErrorKind::Io, "a page could not be written");
+    let error = FileError::new(FileErrorKind::Io, "a page could not be written");
     world.health.poison(error);
     assert!(room.flag.take() && room.poll().is_ready());
     assert!(matches!(log.try_append(1, b"x"), Err(AppendError::Poisoned(_))));
@@ -278,4 +278,25 @@ fn a_waiter_that_moves_or_goes_leaves_those_of_the_group_before_alone() {
         assert!(!old.take() && before.poll().is_ready());
         assert!(!goes || before.flag.take());
     }
+}
+
+#[test]
+fn a_closed_log_refuses_everything_and_is_closed_when_its_last_write_has_ended() {
+    let world = World::new();
+    let (log, start) = world.start(options(64, 4, 4));
+    log.request_flush(log.try_append(1, &body(1, 10)).unwrap().sequence());
+    drop(log.try_append(1, &body(2, 10)));
+    let mut waiter = Task::new(log.wait_durable(2));
+    assert!(waiter.poll().is_pending());
+    let closed = log.clone();
+    let mut close = Task::new(async move {
+        closed.close(FileError::new(FileErrorKind::Poisoned, "it was closed")).await;
+    });
+    assert!(close.poll().is_pending(), "a write is on its way");
+    assert!(waiter.flag.take() && matches!(waiter.poll(), std::task::Poll::Ready(Err(_))));
+    assert!(matches!(log.try_append(1, b"x"), Err(AppendError::Poisoned(_))));
+    assert!(world.disk.step(Lane::Foreground));
+    assert!(close.flag.take() && close.poll().is_ready());
+    assert_eq!((world.disk.queued(Lane::Foreground), log.durable_sequence()), (0, 1));
+    assert_run(&world.recover(start, 0).unwrap(), 1, 1);
 }

@@ -2,10 +2,10 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use crate::log_support::{BLOCK, World, assert_run, body, fresh, options};
+use crate::log_support::{BLOCK, Task, World, assert_run, body, fresh, options};
 use proptest::prelude::*;
 use treering_pagefile::{Disk, FileErrorKind, FileId, Lane, LogPosition};
-use treering_txn::{AppendError, LogStart};
+use treering_txn::{AppendError, LogReader, LogStart};
 
 const FIRST: FileId = FileId(0);
 
@@ -178,6 +178,26 @@ fn a_first_block_that_cannot_be_read_is_an_error_and_not_a_missing_segment() {
     let error = world.try_reader(1, start, 0).unwrap_err();
     assert_eq!(error.kind(), FileErrorKind::Io);
     assert!(error.to_string().contains("first block of log file log-00"), "{error}");
+}
+
+/// `verify` reads the log of a live engine, whose background may cut a file between the look at its
+/// length and the read.
+#[test]
+fn a_file_that_is_cut_while_its_first_block_is_read_holds_nothing() {
+    let world = World::new();
+    let (log, start) = world.start(options(5, 4, 2));
+    world.commit(&log, &body(1, 10));
+    for file in 1..3 {
+        let world = world.reboot();
+        let mut opening = Task::new(LogReader::open(world.disk.clone(), 1, start, 0));
+        for _ in 0..file {
+            assert!(opening.poll().is_pending() && world.disk.step_any());
+        }
+        assert!(opening.poll().is_pending(), "this file's first block is being read");
+        world.disk.edit(FileId(file), Vec::clear);
+        let mut reader = world.run(opening.future).unwrap();
+        assert_run(&world.read_all(&mut reader).unwrap(), 1, 1);
+    }
 }
 
 /// Writes group 2, of three records of 10 bytes, gives it another length of the record `at`, and makes
