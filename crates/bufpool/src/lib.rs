@@ -7,7 +7,7 @@
 //!   to belong to the pool. Pins and latches ([`PinnedPage`], [`SharedPage`], [`ExclusivePage`]) are
 //!   not `Send`, so no future can keep them across an await; engine tasks, which may, have
 //!   [`OwnedPin`].
-//! * **I9** Frames, staging buffers and the page table are all the memory there is; load beyond
+//! * **I9** Frames, staging and the page table are all the memory there is; load beyond
 //!   them waits in the pool's load queue.
 //! * **I10** Loads, evictions and write-backs are moved on by completions ([`Pool`] implements
 //!   `Completion`) and by the cleaner, never by a user future's poll.
