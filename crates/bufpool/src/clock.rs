@@ -18,6 +18,9 @@ impl Pool {
             if !planted_bug!(EmptyFrameWithoutFence) {
                 fence(Ordering::Release);
             }
+            if self.populated.is_using(index as usize) {
+                self.clean_wanted.notify(1);
+            }
             return Some(index);
         }
         // A frame that can be had is warm for one round at most, so the second finds it.

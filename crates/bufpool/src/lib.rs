@@ -51,6 +51,7 @@ mod load;
 mod memory;
 mod overflow;
 mod pool;
+mod populate;
 mod runs;
 mod staging;
 mod table;

@@ -14,6 +14,7 @@ use crate::guard::{OwnedPin, PinnedPage};
 use crate::load::LoadQueue;
 use crate::memory::FrameMemory;
 use crate::overflow::Values;
+use crate::populate::Populated;
 use crate::staging::Staging;
 use crate::table::{PageTable, Place};
 
@@ -67,6 +68,7 @@ pub struct Pool {
     pub(crate) table: PageTable,
     pub(crate) frames: Box<[Frame]>,
     pub(crate) memory: Arc<FrameMemory>,
+    pub(crate) populated: Populated,
     /// Claimed frames with nothing in them.
     pub(crate) empty: Mutex<Vec<u32>>,
     pub(crate) hand: AtomicUsize,
@@ -132,6 +134,7 @@ impl Pool {
             table,
             frames: (0..options.frames).map(|_| Frame::new()).collect(),
             memory,
+            populated: Populated::new(options.frames, page_size),
             empty: Mutex::new((0..options.frames as u32).rev().collect()),
             hand: AtomicUsize::new(0),
             loads: Mutex::default(),

@@ -77,7 +77,9 @@ fn an_image_that_is_not_opened_would_not_have_been_a_surprise() {
         let some = total(&plan);
         plan.open_all = true;
         let all = total(&plan);
-        assert!(some.opened < all.opened, "{some:?}, {all:?}");
+        // What finds much stops early, and may not have come to an image that need not be opened.
+        let fewer = some.opened < all.opened;
+        assert!(fewer || planted != Planted::Nothing, "{some:?}, {all:?}");
         assert_eq!(some.complaints.is_empty(), all.complaints.is_empty(), "{some:?}, {all:?}");
         assert_eq!(some.complaints.is_empty(), planted == Planted::Nothing, "{some:?}");
     }
