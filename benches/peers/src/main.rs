@@ -24,11 +24,7 @@ use crate::engine::Result;
 fn main() -> Result<()> {
     let args = args::Args::parse();
     match &args.child {
-        Some(task) => {
-            let rows = engines::dispatch(serde_json::from_str(task)?)?;
-            println!("{}", serde_json::to_string(&rows)?);
-            Ok(())
-        }
+        Some(task) => engines::dispatch(serde_json::from_str(task)?),
         None => parent::run(&args),
     }
 }

@@ -116,7 +116,8 @@ fn save(args: &Args, report: &Report) -> Result<()> {
     Ok(())
 }
 
-/// Runs a task in a process of its own.
+/// Runs a task in a process of its own. One that the kernel ends under a limit has the rows that it
+/// had measured before.
 fn child(task: &Task) -> Result<Vec<Measured>> {
     let program = std::env::current_exe()?;
     let output = Command::new(program)
@@ -126,12 +127,15 @@ fn child(task: &Task) -> Result<Vec<Measured>> {
         .output()?;
     if !output.status.success() {
         let (engine, group) = (&task.engine, task.group);
-        return Err(format!("{group:?} on {engine} ended with {}", output.status).into());
+        let failure = format!("{group:?} on {engine} ended with {}", output.status);
+        match (&task.limit, output.status.code()) {
+            (Some(_), None) => eprintln!("{failure}: it needed more than the memory"),
+            _ => return Err(failure.into()),
+        }
     }
+    // An engine may print something, too.
     let text = String::from_utf8(output.stdout)?;
-    // An engine may have printed something before.
-    let line = text.lines().next_back().ok_or("a child said nothing")?;
-    Ok(serde_json::from_str(line)?)
+    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
 }
 
 /// The name of the file system's device, the processor and the kernel, as far as they can be told.

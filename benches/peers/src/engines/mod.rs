@@ -12,7 +12,6 @@ mod treering;
 
 use crate::disk::{self, DISK};
 use crate::engine::Result;
-use crate::measure::Measured;
 use crate::rows::{Task, run};
 
 /// All that this program was built with, ours last.
@@ -32,7 +31,7 @@ pub const NAMES: &[&str] = &[
 pub const OURS: &str = "treering";
 
 /// Runs a task on the engine that it names.
-pub fn dispatch(task: Task) -> Result<Vec<Measured>> {
+pub fn dispatch(task: Task) -> Result<()> {
     match task.engine.as_str() {
         #[cfg(feature = "redb")]
         "redb" => run::<redb::Redb>(task),

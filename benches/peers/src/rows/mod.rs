@@ -67,29 +67,27 @@ pub struct Task {
 /// The rows of one group on one engine.
 pub struct Bench<E> {
     pub task: Task,
-    pub rows: Vec<Measured>,
     engine: std::marker::PhantomData<E>,
 }
 
-/// Runs a group of rows on an engine.
-pub fn run<E: Engine>(task: Task) -> Result<Vec<Measured>> {
+/// Runs a group of rows on an engine, and prints each row as JSON in a line.
+pub fn run<E: Engine>(task: Task) -> Result<()> {
     let group = task.group;
-    let mut bench = Bench::<E> { task, rows: Vec::new(), engine: std::marker::PhantomData };
+    let mut bench = Bench::<E> { task, engine: std::marker::PhantomData };
     match group {
-        Group::Load => load::bulk(&mut bench)?,
-        Group::Sorted => load::sorted(&mut bench)?,
-        Group::Reads => reads::run(&mut bench)?,
-        Group::Ranges => ranges::run(&mut bench)?,
-        Group::Commits => commits::run(&mut bench)?,
-        Group::Batches => writes::batches(&mut bench)?,
-        Group::Buffered => writes::buffered(&mut bench)?,
-        Group::Removals => writes::removals(&mut bench)?,
-        Group::Ycsb => ycsb::run(&mut bench)?,
-        Group::Compact => load::compact(&mut bench)?,
-        Group::PrepareLarger => larger::prepare(&mut bench)?,
-        Group::Larger => larger::run(&mut bench)?,
+        Group::Load => load::bulk(&mut bench),
+        Group::Sorted => load::sorted(&mut bench),
+        Group::Reads => reads::run(&mut bench),
+        Group::Ranges => ranges::run(&mut bench),
+        Group::Commits => commits::run(&mut bench),
+        Group::Batches => writes::batches(&mut bench),
+        Group::Buffered => writes::buffered(&mut bench),
+        Group::Removals => writes::removals(&mut bench),
+        Group::Ycsb => ycsb::run(&mut bench),
+        Group::Compact => load::compact(&mut bench),
+        Group::PrepareLarger => larger::prepare(&mut bench),
+        Group::Larger => larger::run(&mut bench),
     }
-    Ok(bench.rows)
 }
 
 /// A file beside the database which says that it has the pairs of a load and nothing else.
@@ -174,7 +172,9 @@ impl<E: Engine> Bench<E> {
             1 => format!("1 {}", E::WORKERS.trim_end_matches('s')),
             _ => format!("{workers} {}", E::WORKERS),
         };
-        self.rows.push(Measured { row: row.into(), unit, value, by });
+        let measured = Measured { row: row.into(), unit, value, by };
+        // At once: whoever is killed for its memory has said what it had measured.
+        println!("{}", serde_json::to_string(&measured).expect("a row is plain text and numbers"));
     }
 
     /// The rows of something with latencies.
