@@ -26,8 +26,9 @@ pub struct Args {
     /// Pairs that a database is loaded with.
     #[arg(long, default_value_t = 1_000_000)]
     pub pairs: u64,
-    /// Pairs of the data that is ten times larger than the memory.
-    #[arg(long, default_value_t = 4_000_000)]
+    /// Pairs of the data that is ten times larger than the memory. With much fewer, the memory is too
+    /// small for the programs themselves.
+    #[arg(long, default_value_t = 10_000_000)]
     pub larger_pairs: u64,
     /// What the pairs are.
     #[arg(long, default_value = "standard")]

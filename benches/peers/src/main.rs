@@ -4,6 +4,9 @@
 //! runs, and prints a table. `README.md` has the commands, the settings of each engine and what is fair
 //! about it.
 
+// Without the others, some of what they need is left.
+#![cfg_attr(not(any(feature = "redb", feature = "fjall")), allow(dead_code))]
+
 mod args;
 mod data;
 mod disk;
