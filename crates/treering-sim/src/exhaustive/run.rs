@@ -37,6 +37,8 @@ pub struct Plan {
     pub planted: Planted,
     /// Whether also those images are opened of which it is known what would come of it.
     pub open_all: bool,
+    /// Complaints after which a workload is given up; `None`: never.
+    pub complaints_max: Option<usize>,
 }
 
 /// What came of it, by workload.
@@ -61,6 +63,7 @@ impl Plan {
             failures: true,
             planted: Planted::Nothing,
             open_all: false,
+            complaints_max: Some(3),
         }
     }
 }
@@ -128,7 +131,9 @@ fn round(
                     {
                         continue;
                     }
-                    let (mut tally, begun) = (Tally::default(), Instant::now());
+                    let complaints_max = plan.complaints_max;
+                    let mut tally = Tally { complaints_max, ..Tally::default() };
+                    let begun = Instant::now();
                     match kind {
                         Kind::Crashes => crasher.crash(workload, start, seed, share, &mut tally),
                         Kind::Failures => {

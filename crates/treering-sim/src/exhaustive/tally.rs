@@ -1,8 +1,5 @@
 //! What came of checking: numbers, and what was wrong.
 
-/// Complaints of one workload beyond which nobody reads on.
-const COMPLAINTS_MAX: usize = 3;
-
 /// What came of some work on one workload.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
@@ -20,6 +17,8 @@ pub struct Tally {
     pub seconds: f64,
     /// What was wrong.
     pub complaints: Vec<String>,
+    /// Complaints beyond which nobody reads on; `None`: whatever comes.
+    pub complaints_max: Option<usize>,
 }
 
 impl Tally {
@@ -30,7 +29,7 @@ impl Tally {
 
     /// Whether there is no need to look further.
     pub fn is_enough(&self) -> bool {
-        self.complaints.len() >= COMPLAINTS_MAX
+        self.complaints_max.is_some_and(|max| self.complaints.len() >= max)
     }
 
     /// Takes over the numbers and complaints of other work.

@@ -15,7 +15,7 @@ use treering_txn::Durability;
 
 /// Runs the load with the power failing at every `stride`th I/O, from the first on.
 fn crash_everywhere(load: &Load, start: &Start, stride: usize, images: u64) {
-    start.crash_everywhere(load, stride, images, |left| {
+    start.crash_everywhere(load, 20, stride, images, |left| {
         let judged = recover(&left);
         if left.everything || judged.is_multiple_of(4) {
             go_on(&left);

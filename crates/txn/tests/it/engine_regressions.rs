@@ -13,8 +13,7 @@ use crate::engine_support::{
 };
 use treering_blink::{Chunk, Direction, From, Scan, TreeRef};
 use treering_pagefile::sim::{Sim, SimDiskOptions};
-use treering_pagefile::yield_now;
-use treering_pagefile::{AlignedBuf, Disk, FileErrorKind, Op as DiskOp};
+use treering_pagefile::{FileErrorKind, Op as DiskOp};
 use treering_txn::{Batch, Durability, Engine, Error, OpKind};
 
 /// A tree of so many keys, two to a leaf.
@@ -98,33 +97,6 @@ fn a_split_without_a_free_frame_waits_instead_of_spinning() {
             engine.close().await.unwrap();
         });
         run.unwrap_or_else(|stalled| panic!("seed {seed}: {stalled}"));
-    }
-}
-
-/// `verify` reads the log of a live engine, whose background may just then cut a file that is no
-/// longer wanted: it had looked at the length, and then read beyond the end.
-#[test]
-fn verify_beside_the_shrinking_of_the_log() {
-    for yields in 0..60 {
-        let context = format!("cut after {yields} yields");
-        let sim = machine(yields);
-        let run = sim.run(async {
-            let engine = open(&sim, options(32, yields)).await.unwrap();
-            grown(&engine, 20).await;
-            // A file as the background leaves it when it has no use for it.
-            let disk: Arc<dyn Disk> = sim.disk();
-            let file = disk.open("log-09", true).unwrap();
-            disk.write(file, DiskOp::Write, 0, AlignedBuf::zeroed(4096)).await.unwrap();
-            drop(sim.spawn(async move {
-                for _ in 0..yields * 2 {
-                    yield_now().await;
-                }
-                disk.set_len(file, 0).unwrap();
-            }));
-            assert_clean(&engine, &context).await;
-            engine.close().await.unwrap();
-        });
-        run.unwrap_or_else(|stalled| panic!("{context}: {stalled}"));
     }
 }
 

@@ -14,7 +14,7 @@ use treering_pagefile::sim::Sim;
 use treering_txn::Durability;
 
 fn crash_everywhere(load: &Load, start: &Start, stride: usize, images: u64) {
-    start.crash_everywhere(load, stride, images, recover_and_go_on);
+    start.crash_everywhere(load, 50, stride, images, recover_and_go_on);
 }
 
 /// Opens what is left, compares, overwrites and deletes some, and opens once more.

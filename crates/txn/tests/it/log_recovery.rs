@@ -181,7 +181,7 @@ fn a_first_block_that_cannot_be_read_is_an_error_and_not_a_missing_segment() {
 }
 
 /// `verify` reads the log of a live engine, whose background may cut a file between the look at its
-/// length and the read.
+/// length and the read: once reported as damage, found by the simulation.
 #[test]
 fn a_file_that_is_cut_while_its_first_block_is_read_holds_nothing() {
     let world = World::new();

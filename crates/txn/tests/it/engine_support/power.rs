@@ -43,10 +43,12 @@ impl Start {
     }
 
     /// Runs the load with the power failing at every `stride`th I/O, from the first on, and checks
-    /// what is left: only what was durable, everything, and so many `subsets`.
+    /// what is left: only what was durable, everything, and so many `subsets`. The load has to do more
+    /// than `ios_min` I/Os.
     pub fn crash_everywhere(
         &self,
         load: &Load,
+        ios_min: u64,
         stride: usize,
         subsets: u64,
         mut check: impl FnMut(Left<'_>),
@@ -57,7 +59,7 @@ impl Start {
             .unwrap_or_else(|stalled| panic!("{load:?}: {stalled}"))
             .unwrap_or_else(|error| panic!("{load:?}: {error}"));
         let count = whole.disk().io_count();
-        assert!(count > 20, "{load:?} does {count} I/Os only");
+        assert!(count > ios_min, "{load:?} does {count} I/Os only");
         for index in (0..=count).step_by(stride) {
             let (disk, journal) = self.crash_at(load, index);
             let mut images = vec![
