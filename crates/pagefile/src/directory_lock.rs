@@ -4,7 +4,7 @@
 //! itself stays and says nothing; what it holds is the name for the other one's error message.
 //!
 //! After a kill the rings hold it on until their last request has ended ([`crate::DiskOptions::lock`]).
-//! Whoever finds it held in the name of a process that is no more waits for that.
+//! Whoever opens the database and finds it held in the name of a process that is no more waits for that.
 //!
 //! Whoever only reads shares the lock with others who do, and leaves the file as it is.
 
@@ -12,13 +12,13 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use crate::error::{FileError, FileErrorKind};
+use crate::runtime::Runtime;
 
 const LOCK_FILE: &str = "lock";
 /// How long a dead process's last requests may take: a disk that needs longer is not answering.
@@ -47,7 +47,7 @@ impl DirectoryLock {
             .truncate(false)
             .open(&lock_path)
             .map_err(|error| FileError::io(doing("opening"), error))?;
-        match take(&mut file, FlockOperation::NonBlockingLockExclusive) {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => {
                 // A name in it may be that of somebody who was killed.
@@ -76,7 +76,7 @@ impl DirectoryLock {
             let hint = "(opening the database for writing makes one)";
             FileError::io(format!("{} {hint}", doing("opening")), error)
         })?;
-        match take(&mut file, FlockOperation::NonBlockingLockShared) {
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
             Ok(()) => Ok(Self { file, shared: true }),
             Err(Errno::WOULDBLOCK) => Err(locked(path, &holder(&mut file))),
             Err(errno) => Err(FileError::io(doing("locking"), errno.into())),
@@ -84,24 +84,39 @@ impl DirectoryLock {
     }
 }
 
-impl AsRawFd for DirectoryLock {
-    fn as_raw_fd(&self) -> RawFd {
-        self.file.as_raw_fd()
+impl DirectoryLock {
+    /// [`DirectoryLock::acquire`], or [`DirectoryLock::share`] for somebody who only reads. If the one
+    /// who has it was killed, waits for the kernel to end what that one had under way.
+    ///
+    /// # Errors
+    /// As those two. Dropping the future leaves things as they were.
+    pub async fn acquire_after_the_dead(
+        path: &Path,
+        read_only: bool,
+        runtime: &dyn Runtime,
+    ) -> Result<Self, FileError> {
+        let begin = runtime.now();
+        loop {
+            let attempt = if read_only { Self::share(path) } else { Self::acquire(path) };
+            match attempt {
+                // Nothing tells when it is over but the lock; and waiting in `flock` would have no
+                // end if the name is wrong, that of a process in another container, say.
+                Err(error)
+                    if error.kind() == FileErrorKind::Locked
+                        && runtime.now() - begin < LATE_IO_MAX
+                        && holder_is_gone(path) =>
+                {
+                    runtime.sleep(Duration::from_millis(1)).await;
+                }
+                outcome => return outcome,
+            }
+        }
     }
 }
 
-/// Waits, if the one who is named in the file is gone, for the kernel to end what that one had under
-/// way. Nothing tells when that is but the lock, and waiting in `flock` has no end if the name is
-/// wrong: of another container, say.
-fn take(file: &mut File, operation: FlockOperation) -> Result<(), Errno> {
-    let begin = Instant::now();
-    loop {
-        let outcome = flock(&*file, operation);
-        let wait = outcome == Err(Errno::WOULDBLOCK) && begin.elapsed() < LATE_IO_MAX;
-        if !wait || !is_gone(&holder(file)) {
-            return outcome;
-        }
-        thread::sleep(Duration::from_millis(1));
+impl AsRawFd for DirectoryLock {
+    fn as_raw_fd(&self) -> RawFd {
+        self.file.as_raw_fd()
     }
 }
 
@@ -115,6 +130,12 @@ fn is_gone(holder: &str) -> bool {
     // Behind the program's name, which may hold anything: the state; Z has ended, and nobody has
     // asked for its exit status yet.
     stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with(['Z', 'X']))
+}
+
+/// Whether the one who is named in the lock file of this directory has ended.
+fn holder_is_gone(path: &Path) -> bool {
+    let file = File::open(path.join(LOCK_FILE));
+    file.is_ok_and(|mut file| is_gone(&holder(&mut file)))
 }
 
 fn locked(path: &Path, holder: &str) -> FileError {
@@ -169,10 +190,11 @@ mod tests {
     use std::process::{Child, Command, Stdio};
     use std::sync::Arc;
 
+    use futures::executor::block_on;
     use rustix::process::{WaitId, WaitIdOptions, waitid};
 
     use super::*;
-    use crate::{DiskOptions, IoBackend, open_directory};
+    use crate::{DiskOptions, EngineThread, IoBackend, open_directory};
 
     fn child() -> Child {
         Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap()
@@ -225,6 +247,8 @@ mod tests {
         drop(other);
         drop(disk);
         // The kernel lets go of the rings' files a moment later.
-        DirectoryLock::acquire(here.path()).unwrap();
+        let runtime = EngineThread::start().unwrap();
+        let next = DirectoryLock::acquire_after_the_dead(here.path(), false, &runtime);
+        block_on(next).unwrap();
     }
 }

@@ -196,10 +196,7 @@ impl Options {
         let entry = entered.entry();
         let create = self.create && !self.read_only;
         folder::prepare(&path, create)?;
-        let lock = match self.read_only {
-            false => DirectoryLock::acquire(&path)?,
-            true => DirectoryLock::share(&path)?,
-        };
+        let lock = DirectoryLock::acquire_after_the_dead(&path, self.read_only, &*runtime).await?;
         let lock = Arc::new(lock);
         if let Some(device) = &self.device {
             device::link(&path, device, create, self.overwrite_device)?;
