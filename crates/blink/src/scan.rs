@@ -146,7 +146,7 @@ impl Chunk {
         known: impl Fn(&[u8]) -> bool,
         pairs: &[(&[u8], &[u8])],
     ) {
-        let mut corrected = Self { leaf: self.leaf.clone(), ..Self::default() };
+        let mut corrected = Self::default();
         let mut pairs = pairs.iter().peekable();
         let mut reversed = pairs.clone().rev().peekable();
         for index in 0..self.len() {
@@ -168,6 +168,9 @@ impl Chunk {
             Direction::Forward => pairs.for_each(|p| corrected.push(p.0, p.1, Kind::Inline)),
             Direction::Backward => reversed.for_each(|p| corrected.push(p.0, p.1, Kind::Inline)),
         }
+        // Nothing in it is referred to any more.
+        self.leaf.clear();
+        corrected.leaf = std::mem::take(&mut self.leaf);
         *self = corrected;
     }
 
