@@ -38,7 +38,7 @@ pub trait Engine: Sized + Send + Sync + 'static {
     type Reader: Reader;
 
     /// What runs side by side: threads or tasks.
-    const WORKERS: &'static str;
+    const WORKERS: &'static str = "threads";
 
     /// How many workers do most when none of them waits for the disk.
     const BUSY_WORKERS: usize;
@@ -46,12 +46,15 @@ pub trait Engine: Sized + Send + Sync + 'static {
     /// Opens the database, or makes it.
     fn open(setup: &Setup) -> Result<Self>;
 
-    /// Runs so many workers side by side, to the end of all.
+    /// Runs so many workers side by side, to the end of all: on a thread each, as its calls block.
     fn run<T, F, W>(&self, workers: usize, work: W) -> Result<Vec<T>>
     where
         W: Fn(usize) -> F + Send + Sync,
         F: Future<Output = Result<T>> + Send + 'static,
-        T: Send + 'static;
+        T: Send + 'static,
+    {
+        on_threads(workers, work)
+    }
 
     /// Puts all pairs into the empty database, in the way that is best for that; durable at the end.
     fn load(self: &Arc<Self>, data: Data, numbers: Numbers) -> Result<()>;

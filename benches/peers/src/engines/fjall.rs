@@ -11,7 +11,7 @@ use std::time::Duration;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
 use crate::data::{Data, Numbers, checksum};
-use crate::engine::{Change, Commits, Engine, Reader, Result, Setup, change_all, on_threads};
+use crate::engine::{Change, Commits, Engine, Reader, Result, Setup, change_all};
 
 pub struct Fjall {
     db: Database,
@@ -24,7 +24,6 @@ const FEED: (usize, u64) = (2, 1000);
 
 impl Engine for Fjall {
     type Reader = FjallReader;
-    const WORKERS: &'static str = "threads";
     const BUSY_WORKERS: usize = 2;
 
     fn open(setup: &Setup) -> Result<Self> {
@@ -35,15 +34,6 @@ impl Engine for Fjall {
         let options = || KeyspaceCreateOptions::default().max_memtable_size(memtable);
         let pairs = db.keyspace("pairs", options)?;
         Ok(Self { db, pairs, durable: setup.commits == Commits::Durable })
-    }
-
-    fn run<T, F, W>(&self, workers: usize, work: W) -> Result<Vec<T>>
-    where
-        W: Fn(usize) -> F + Send + Sync,
-        F: Future<Output = Result<T>> + Send + 'static,
-        T: Send + 'static,
-    {
-        on_threads(workers, work)
     }
 
     fn load(self: &Arc<Self>, data: Data, numbers: Numbers) -> Result<()> {

@@ -16,7 +16,7 @@ use heed::{
 };
 
 use crate::data::{Data, Numbers, checksum};
-use crate::engine::{Change, Commits, Engine, Reader, Result, Setup, change_all, on_threads};
+use crate::engine::{Change, Commits, Engine, Reader, Result, Setup, change_all};
 
 type Pairs = Database<'static, Bytes, Bytes>;
 
@@ -39,7 +39,6 @@ impl Lmdb {
 
 impl Engine for Lmdb {
     type Reader = LmdbReader;
-    const WORKERS: &'static str = "threads";
     const BUSY_WORKERS: usize = 2;
 
     fn open(setup: &Setup) -> Result<Self> {
@@ -57,15 +56,6 @@ impl Engine for Lmdb {
         })?;
         let pairs = opened.unwrap_commit();
         Ok(Self { env, pairs, folder: setup.folder.clone() })
-    }
-
-    fn run<T, F, W>(&self, workers: usize, work: W) -> Result<Vec<T>>
-    where
-        W: Fn(usize) -> F + Send + Sync,
-        F: Future<Output = Result<T>> + Send + 'static,
-        T: Send + 'static,
-    {
-        on_threads(workers, work)
     }
 
     fn load(self: &Arc<Self>, data: Data, numbers: Numbers) -> Result<()> {

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use redb::{Database, Durability, ReadOnlyTable, ReadableDatabase, TableDefinition};
 
 use crate::data::{Data, Numbers, checksum};
-use crate::engine::{Change, Commits, Engine, Reader, Result, Setup, change_all, on_threads};
+use crate::engine::{Change, Commits, Engine, Reader, Result, Setup, change_all};
 
 const PAIRS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("pairs");
 
@@ -46,7 +46,6 @@ impl Redb {
 
 impl Engine for Redb {
     type Reader = RedbReader;
-    const WORKERS: &'static str = "threads";
     const BUSY_WORKERS: usize = 2;
 
     fn open(setup: &Setup) -> Result<Self> {
@@ -62,15 +61,6 @@ impl Engine for Redb {
         let engine = Self { db, durability, commits: AtomicU64::new(0) };
         engine.commit(Durability::Immediate, |_| Ok(()))?;
         Ok(engine)
-    }
-
-    fn run<T, F, W>(&self, workers: usize, work: W) -> Result<Vec<T>>
-    where
-        W: Fn(usize) -> F + Send + Sync,
-        F: Future<Output = Result<T>> + Send + 'static,
-        T: Send + 'static,
-    {
-        on_threads(workers, work)
     }
 
     fn load(self: &Arc<Self>, data: Data, numbers: Numbers) -> Result<()> {

@@ -108,7 +108,6 @@ impl Rocks {
 
 impl Engine for Rocks {
     type Reader = RocksReader;
-    const WORKERS: &'static str = "threads";
     const BUSY_WORKERS: usize = 2;
 
     fn open(setup: &Setup) -> Result<Self> {
@@ -117,15 +116,6 @@ impl Engine for Rocks {
         write.set_sync(setup.commits == Commits::Durable);
         let db = Arc::new(DB::open(&options, &setup.folder)?);
         Ok(Self { db, options, write, folder: setup.folder.clone() })
-    }
-
-    fn run<T, F, W>(&self, workers: usize, work: W) -> Result<Vec<T>>
-    where
-        W: Fn(usize) -> F + Send + Sync,
-        F: Future<Output = Result<T>> + Send + 'static,
-        T: Send + 'static,
-    {
-        on_threads(workers, work)
     }
 
     fn load(self: &Arc<Self>, data: Data, numbers: Numbers) -> Result<()> {
