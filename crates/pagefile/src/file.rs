@@ -32,7 +32,7 @@ use crate::check;
 use crate::checkpoint::Checkpointer;
 use crate::disk::{Disk, FileId};
 use crate::error::Health;
-use crate::growth::Growth;
+use crate::growth::{self, Growth};
 use crate::ledger::{Ledger, Room};
 use crate::page::{Extent, PageId};
 use crate::space::Geometry;
@@ -149,7 +149,12 @@ impl PageFile {
     /// checkpoint has to release something, first. What the next checkpoints need is never given away.
     /// Growing changes leave a little to shrinking ones.
     pub fn try_reserve(&self, extents: usize, room: Room) -> bool {
-        self.ledger().try_reserve(extents, room)
+        let mut ledger = self.ledger();
+        let granted = ledger.try_reserve(extents, room);
+        if granted && growth::is_short(&ledger) {
+            self.growth.short.store(true, Ordering::Relaxed);
+        }
+        granted
     }
 
     /// Gives reservations back.

@@ -10,19 +10,22 @@
 //!    is replayed after a crash (I13). A sync that fails may have lost page writes that completed
 //!    earlier, and poisons the engine (I8).
 //! 3. The new slots are free.
+//!
+//! A growth that nobody waits for yet ([`PageFile::grow_ahead`]) goes the same way. If the disk is full
+//! it leaves what is left of it to those who need it, and is not tried again before somebody did.
 
 use std::io;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use event_listener::Event;
 use treering_latch::sync::Mutex;
+use treering_latch::sync::atomic::{AtomicBool, Ordering};
 
 use crate::buf::IoBuf;
 use crate::disk::{Completion, Lane, Op, Request};
 use crate::error::{FileError, FileErrorKind};
 use crate::file::{PageFile, lock};
-use crate::ledger::Room;
+use crate::ledger::{Ledger, Room};
 
 /// A step is at least this many slots, or about this many bytes if that is more.
 const STEP_SLOTS_MIN: usize = 16;
@@ -36,11 +39,15 @@ const STEP_BYTES_MAX: usize = 1 << 30;
 #[derive(Default)]
 pub(crate) struct Growth {
     state: Mutex<State>,
+    /// A reservation has left less than a file should have: a hint.
+    pub(crate) short: AtomicBool,
     ended: Event,
 }
 
 struct State {
     running: bool,
+    /// Nobody has asked for it yet.
+    ahead: bool,
     /// Slots to add.
     step: usize,
     /// How many growths have ended, and how the last one did.
@@ -50,7 +57,7 @@ struct State {
 
 impl Default for State {
     fn default() -> Self {
-        Self { running: false, step: 0, rounds: 0, last: Ok(()) }
+        Self { running: false, ahead: false, step: 0, rounds: 0, last: Ok(()) }
     }
 }
 
@@ -59,8 +66,7 @@ impl PageFile {
     /// to wait: less than a sixteenth of the file. Stays true while the disk is full, so whoever
     /// grows the file on this advice should pause after an error of kind `Full`.
     pub fn wants_growth(&self) -> bool {
-        let ledger = self.ledger();
-        !ledger.has_room_for((ledger.slots() / 16).max(STEP_SLOTS_MIN / 2), Room::Growing)
+        is_short(&self.ledger())
     }
 
     /// Makes the file longer by one step: about 1 MiB or an eighth of the file, less if the disk has
@@ -82,8 +88,9 @@ impl PageFile {
         let (round, start) = {
             let mut state = lock(&self.growth.state);
             let start = !state.running;
+            state.running = true;
+            state.ahead = false;
             if start {
-                state.running = true;
                 state.step = self.step();
             }
             (state.rounds + 1, start)
@@ -102,6 +109,29 @@ impl PageFile {
             }
             listener.await;
         }
+    }
+
+    /// Begins to make the file longer if the room for reservations is getting short, so that a change
+    /// need not begin anew after a growth that it had to wait for. Small files do without, and so do
+    /// files whose last growth failed. Waits for nothing.
+    pub fn grow_ahead(&self) {
+        if !self.growth.short.load(Ordering::Relaxed) || self.read_only {
+            return;
+        }
+        {
+            let mut state = lock(&self.growth.state);
+            if state.running || state.last.is_err() {
+                return;
+            }
+            let smallest = self.smallest_step();
+            let step = self.step();
+            if step <= smallest || !self.wants_growth() {
+                self.growth.short.store(false, Ordering::Relaxed);
+                return;
+            }
+            (state.running, state.ahead, state.step) = (true, true, step);
+        }
+        self.allocate();
     }
 
     /// Begins or ends compacting: while it lasts, extents are taken as near to the start of the file
@@ -151,10 +181,13 @@ impl PageFile {
     }
 
     fn step(&self) -> usize {
-        let page_size = self.page_size();
-        let smallest = (STEP_BYTES / page_size).clamp(STEP_SLOTS_MIN, STEP_SLOTS_SMALL);
-        let largest = (STEP_BYTES_MAX / page_size).max(smallest);
+        let smallest = self.smallest_step();
+        let largest = (STEP_BYTES_MAX / self.page_size()).max(smallest);
         (self.ledger().slots() / 8).clamp(smallest, largest)
+    }
+
+    fn smallest_step(&self) -> usize {
+        (STEP_BYTES / self.page_size()).clamp(STEP_SLOTS_MIN, STEP_SLOTS_SMALL)
     }
 
     /// Submits the allocation of the present step.
@@ -172,10 +205,13 @@ impl PageFile {
 
     fn allocated(&self, result: io::Result<()>) {
         let Err(error) = result else { return self.submit(Op::Sync, 0, SYNCED) };
-        let step = lock(&self.growth.state).step;
+        let (step, ahead) = {
+            let state = lock(&self.growth.state);
+            (state.step, state.ahead)
+        };
         let doing = format!("growing {} by {} bytes", self.name(), step * self.page_size());
         let error = FileError::io(doing, error);
-        if error.kind() == FileErrorKind::Full && step > STEP_SLOTS_MIN {
+        if error.kind() == FileErrorKind::Full && step > STEP_SLOTS_MIN && !ahead {
             lock(&self.growth.state).step = (step / 4).max(STEP_SLOTS_MIN);
             return self.allocate();
         }
@@ -212,6 +248,11 @@ impl PageFile {
 
 const ALLOCATED: u64 = 0;
 const SYNCED: u64 = 1;
+
+/// Whether less than a sixteenth of the file is left for reservations.
+pub(crate) fn is_short(ledger: &Ledger) -> bool {
+    !ledger.has_room_for((ledger.slots() / 16).max(STEP_SLOTS_MIN / 2), Room::Growing)
+}
 
 /// Told of the end of a step. Weak, so that a growth in flight does not keep the file, and with it
 /// the disk, alive until the disk's own thread would have to drop it.

@@ -12,7 +12,7 @@ use pagefile_support::{Engine, MemDisk, model_of, run};
 use proptest::prelude::*;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use treering_pagefile::{FileErrorKind, Op, PageId, Room};
+use treering_pagefile::{Disk, FileErrorKind, Op, PageId, Room};
 
 /// Reserves all that can be reserved, growing the file until the disk is full.
 fn reserve_everything(engine: &Engine) -> usize {
@@ -232,4 +232,59 @@ fn an_allocation_that_fails_is_an_error_and_a_sync_that_fails_is_poison() {
     assert_eq!(error.kind(), FileErrorKind::Poisoned);
     assert_eq!(engine.file.space(), space, "neither added a slot");
     assert_eq!(run(&disk, engine.file.grow()).unwrap_err().kind(), FileErrorKind::Poisoned);
+}
+
+#[test]
+fn a_file_grows_ahead_of_need_once_and_leaves_a_full_disk_to_those_who_wait() {
+    let disk = MemDisk::new();
+    let engine = Engine::create(disk.clone(), 512, 1);
+    while engine.file.space().file < (4 << 20) {
+        run(&disk, engine.file.grow()).unwrap();
+    }
+    let len = || engine.file.space().file;
+    let before = len();
+    engine.file.grow_ahead();
+    disk.reap();
+    assert_eq!(len(), before, "there is room");
+    while !engine.file.wants_growth() {
+        assert!(engine.file.try_reserve(1, Room::Growing));
+    }
+    // Twice is once.
+    disk.manual(true);
+    let performed = disk.performed();
+    engine.file.grow_ahead();
+    engine.file.grow_ahead();
+    let mut rng = SmallRng::seed_from_u64(1);
+    while disk.step(&mut rng) {}
+    assert_eq!(disk.performed(), performed + 2, "one allocation and one sync");
+    let grown = len();
+    assert!(grown > before && !engine.file.wants_growth());
+    engine.file.grow_ahead();
+    assert_eq!(disk.queued(), 0, "and now there is room again");
+
+    while !engine.file.wants_growth() {
+        assert!(engine.file.try_reserve(1, Room::Growing));
+    }
+    disk.set_capacity(Some(grown + 100 * 512));
+    engine.file.grow_ahead();
+    while disk.step(&mut rng) {}
+    engine.file.grow_ahead();
+    assert_eq!((len(), disk.queued()), (grown, 0), "the rest of the disk is left alone");
+    disk.manual(false);
+    run(&disk, engine.file.grow()).unwrap();
+    assert!(len() > grown, "who has to wait gets it");
+
+    // Who asks while it goes on anyway gets what there is.
+    while !engine.file.wants_growth() {
+        assert!(engine.file.try_reserve(1, Room::Growing));
+    }
+    disk.set_capacity(Some(len() + 100 * 512));
+    disk.manual(true);
+    engine.file.grow_ahead();
+    assert_eq!(disk.queued(), 1);
+    let mut growth = pin!(engine.file.grow());
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(growth.as_mut().poll(&mut cx).is_pending());
+    while disk.step(&mut rng) {}
+    assert!(matches!(growth.as_mut().poll(&mut cx), Poll::Ready(Ok(()))), "in quarters");
 }

@@ -177,6 +177,7 @@ impl Engine {
         let split = plan.commit(epoch, retire);
         drop(applying);
         self.forest.post_now(|id| self.catalog.by_id(id), split, &*self.log);
+        self.pool().file().grow_ahead();
         fill_old(&mut outcome, &old_large, known);
         Ok(outcome)
     }
