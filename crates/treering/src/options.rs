@@ -233,7 +233,7 @@ impl Options {
 
     fn engine_options(&self, entropy: u64) -> EngineOptions {
         // Three of them are made with the database, so a new one is small.
-        let segment_size = (self.log_size / 32).max(self.log_buffer as u64 * 2);
+        let segment_size = (self.log_size / 64).max(self.log_buffer as u64 * 2);
         EngineOptions {
             page_size: self.page_size,
             cache_size: self.cache_size,
