@@ -35,14 +35,19 @@ impl<W: Words> Page<W> {
 
     /// Whether the value of a slot can be replaced by one of `value_len` bytes as the page is.
     pub fn fits_replace(&self, slot: usize, value_len: usize) -> bool {
-        let (old, new) = self.replace_cost(slot, value_len);
-        new <= old || new <= self.free_contiguous()
+        self.replace_room(slot, value_len) <= self.free_contiguous()
     }
 
     /// Whether the value of a slot can be replaced once the page is compacted.
     pub fn fits_replace_compacted(&self, slot: usize, value_len: usize) -> bool {
         let (old, new) = self.replace_cost(slot, value_len);
         new <= old + self.free_total()
+    }
+
+    /// Contiguous bytes that replacing the value of a slot takes: none if the record does not grow.
+    pub(crate) fn replace_room(&self, slot: usize, value_len: usize) -> usize {
+        let (old, new) = self.replace_cost(slot, value_len);
+        if new <= old { 0 } else { new }
     }
 
     fn insert_cost(&self, key_len: usize, value_len: usize) -> usize {
