@@ -1,3 +1,7 @@
 //! What benchmark programs share; the programs are in `src/bin`.
 
+pub mod data;
+pub mod fio;
+pub mod measure;
 pub mod raw;
+pub mod table;
