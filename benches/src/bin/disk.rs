@@ -94,7 +94,7 @@ async fn load(path: &Path, args: &Args) -> Result<(), Failure> {
     eprintln!(
         "{} pairs, {} MiB of them data, in a file of {} MiB, of which {} are used",
         args.keys,
-        args.keys * PAIR_LEN >> 20,
+        (args.keys * PAIR_LEN) >> 20,
         space.file >> 20,
         space.used >> 20
     );
