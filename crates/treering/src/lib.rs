@@ -34,6 +34,7 @@
 //! The guide to all of it is in the repository's `docs`.
 
 mod batch;
+pub mod blocking;
 mod conditions;
 mod cursor;
 mod database;

@@ -7,6 +7,7 @@ use std::ops::RangeBounds;
 
 use crate::database::Database;
 use crate::error::Error;
+use crate::range::Bounds;
 use crate::tree::Tree;
 use crate::value::ValueBytes;
 use treering_txn::TreeOptions;
@@ -215,9 +216,22 @@ impl<K: Key, V: Value> TypedTree<K, V> {
     /// The pairs whose keys are in `range`, in order: a stream. [`TypedRange::rev`] turns it round.
     /// It sees what [`Tree::range`] would see.
     pub fn range<'k>(&self, range: impl RangeBounds<K::Borrowed<'k>>) -> TypedRange<K, V> {
-        let stored = |key: &K::Borrowed<'k>| key::stored::<K>(key.clone());
-        let bounds = (range.start_bound().map(stored), range.end_bound().map(stored));
-        TypedRange::new(self.tree.range(bounds))
+        TypedRange::new(self.tree.range(stored_bounds::<K>(&range)))
+    }
+
+    /// Takes all keys in `range` away, at once for whoever reads, and all or nothing after a crash. What
+    /// dropping the future means, and when the space comes back, is said at [`Tree::delete_range`].
+    ///
+    /// # Errors
+    /// As [`Tree::delete_range`].
+    pub fn delete_range<'t, 'k, R>(
+        &'t self,
+        range: R,
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<'t, 'k, R, K, V>
+    where
+        R: RangeBounds<K::Borrowed<'k>>,
+    {
+        self.tree.delete_range(stored_bounds::<K>(&range))
     }
 
     fn encoded<W>(
@@ -229,6 +243,12 @@ impl<K: Key, V: Value> TypedTree<K, V> {
         let value = value::stored::<V>(value).map_err(|error| unencodable::<V>(&error))?;
         Ok(write(key::stored::<K>(key), value))
     }
+}
+
+/// Bounds of keys as bounds of what is stored.
+fn stored_bounds<'k, K: Key>(range: &impl RangeBounds<K::Borrowed<'k>>) -> Bounds {
+    let stored = |key: &K::Borrowed<'k>| key::stored::<K>(key.clone());
+    (range.start_bound().map(stored), range.end_bound().map(stored))
 }
 
 fn decode_old<V: Value>(value: Option<ValueBytes>) -> Result<Option<V>, Error> {

@@ -6,6 +6,7 @@
 mod abandoned;
 mod backup;
 mod big_changes;
+mod blocking;
 mod bulk_load;
 mod bulk_load_beside;
 mod busy;

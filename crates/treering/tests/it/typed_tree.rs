@@ -106,6 +106,11 @@ fn p1_ranges_are_in_the_natural_order_and_have_typed_ends() {
                 "{low} to {high}, ends turned round"
             );
         }
+        // The same ends for what is taken away.
+        tree.delete_range((-3, "")..(3, "")).await.unwrap();
+        tree.delete_range((Bound::Excluded((140, "")), Bound::Unbounded)).await.unwrap();
+        model.retain(|key, _| !(-3..3).contains(&key.0) && key.0 < 140);
+        assert_eq!(collect(tree.range(..)).await, model.clone().into_iter().collect::<Vec<_>>());
         let report = db.verify().await.unwrap();
         assert_eq!((report.problems, report.keys), (vec![], model.len() as u64));
     });

@@ -159,5 +159,6 @@ pub(super) fn shown() -> BTreeSet<&'static str> {
         "TypedTree::compare_and_swap" => typed.compare_and_swap(1, None, None),
         "TypedTree::get_or_insert" => typed.get_or_insert(1, "v"),
         "TypedTree::range" => next(typed.range(1..2)),
+        "TypedTree::delete_range" => typed.delete_range(1..2),
     }
 }

@@ -135,6 +135,13 @@ pub(super) const CHANGING: &[Kind] = kinds! {
         w.tree.delete_range(near(n, 0)..=near(n, 99)).await?;
         assert_eq!(w.tree.prefix(format!("near {n:06}/")).try_next().await?, None);
     }
+    "TypedTree::delete_range" => |w, n| {
+        let (first, mut batch) = (PAIRS + (1 << 24) + 2 * n as u64, w.db.batch());
+        batch.typed(&w.typed).put(first, "pair").put(first + 1, "pair");
+        batch.commit().await?;
+        w.typed.delete_range(first..first + 2).await?;
+        assert_eq!(w.typed.get_many([first, first + 1]).await?, [None, None]);
+    }
     "Commit::sequences" => |w, n| {
         let mut batch = w.db.batch();
         let key = format!("pair {n}");
