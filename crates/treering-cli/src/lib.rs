@@ -19,6 +19,7 @@ mod feed;
 mod find;
 #[doc(hidden)]
 pub mod fuzzing;
+mod generate;
 mod input;
 mod keys;
 mod load;
@@ -33,14 +34,12 @@ mod trees;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use crate::args::{Arguments, Command};
 use crate::error::{Failure, Verdict};
 
 /// The whole program; the binary only calls it.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::from_command_line();
     trace();
     let verdict = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => {
@@ -83,6 +82,8 @@ async fn run(arguments: Arguments) -> Result<Verdict, Failure> {
         Command::Dump(dump) => dump::run(engine, dump).await,
         Command::Restore(database) => restore::run(engine, database).await,
         Command::Threadskv(threadskv) => threadskv::run(engine, threadskv).await,
+        Command::Completions(completions) => generate::completions(&completions),
+        Command::Man(man) => generate::man(&man),
         Command::Demo(demo) => demo::run(engine, demo).await,
     }
 }

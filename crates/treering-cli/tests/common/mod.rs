@@ -73,6 +73,13 @@ impl Ran {
         assert!(self.out.is_empty(), "{self:?}");
         self.err.trim_end().to_owned()
     }
+
+    /// The command line is none: exit code 2, and what it should be.
+    #[track_caller]
+    pub(crate) fn failed_at_the_command_line(self) {
+        assert_eq!(self.code, Some(2), "{self:?}");
+        assert!(self.err.contains("For more information, try '--help'"), "{self:?}");
+    }
 }
 
 /// Keys and values of pennysort records with these numbers; keys are in no order, and no two are
