@@ -7,7 +7,7 @@ use crate::build::{Image, PageSpec, build};
 use crate::page::Page;
 use crate::partition::{Part, Policy, partition};
 use crate::stored::{Kind, Reference, Stored};
-use crate::words::Words;
+use crate::words::{Words, bytes_of};
 
 /// Sorted entries, keys whole, in one buffer.
 #[derive(Clone, Debug, Default)]
@@ -24,18 +24,36 @@ impl Entries {
         Self::default()
     }
 
-    /// All entries of a page in order.
+    /// All entries of a page in order. The page is copied as it stands, word by word, and its values
+    /// stay where they are in that copy: a split goes over some twenty of them, or two hundred.
     pub fn of<W: Words>(page: &Page<W>) -> Self {
-        let mut entries = Self::new();
-        entries.bytes.reserve(page.page_size());
-        entries.spans.reserve(page.len() + 1);
-        entries.kinds.reserve(page.len() + 1);
+        let image = Image::copy_of(page.words());
+        let page = image.page();
+        let (count, prefix) = (page.len(), page.prefix_span());
+        let mut entries = Self {
+            bytes: Vec::with_capacity(page.page_size() * 3 / 2),
+            spans: Vec::with_capacity(count + 1),
+            kinds: Vec::with_capacity(count + 1),
+        };
+        entries.bytes.extend_from_slice(bytes_of(image.words()));
         for slot in page.live_slots() {
-            let start = entries.bytes.len();
-            page.key_into(slot, &mut entries.bytes);
-            let middle = entries.bytes.len();
-            page.value_into(slot, &mut entries.bytes);
-            entries.spans.push((start..middle, middle..entries.bytes.len()));
+            let record = page.record(slot);
+            let value = record.value_at..record.value_at + record.lengths.value;
+            let suffix = record.suffix_at..record.suffix_at + record.lengths.suffix;
+            let is_low_fence = slot == 0 && !page.is_leaf();
+            let key = if prefix.is_empty() && !is_low_fence {
+                suffix
+            } else {
+                let start = entries.bytes.len();
+                if is_low_fence {
+                    page.low_into(&mut entries.bytes);
+                } else {
+                    entries.bytes.extend_from_within(prefix.clone());
+                    entries.bytes.extend_from_within(suffix);
+                }
+                start..entries.bytes.len()
+            };
+            entries.spans.push((key, value));
             entries.kinds.push(page.kind(slot));
         }
         entries

@@ -159,10 +159,15 @@ impl<'a> Cutter<'a> {
             Policy::Balanced => {
                 let best = cuts.iter().map(|cut| cut.imbalance).min().unwrap_or(0);
                 let tolerated = best + self.size(from, end).most / pages / 5;
-                cuts.sort_unstable_by_key(|cut| match cut.imbalance {
+                let rank = |cut: &Cut| match cut.imbalance {
                     near if near <= tolerated => (0, self.separators[cut.at], near),
                     far => (1, far, 0),
-                });
+                };
+                if pages == 2 {
+                    // The rest fits, as every one of these was asked for: a split, nearly always.
+                    return cuts.iter().min_by_key(|cut| rank(cut)).map_or(from + 1, |cut| cut.at);
+                }
+                cuts.sort_unstable_by_key(rank);
             }
         }
         let rest_fits = |cut: &usize| pages == 2 || self.pages_filled(*cut) < pages;

@@ -45,6 +45,13 @@ pub trait Words: Copy {
 pub trait WordsMut: Words {
     /// Sets word `index`; does nothing when there is no such word.
     fn set_word(self, index: usize, value: u64);
+
+    /// Sets the words from `index` on to those of `from`, as far as there are any.
+    fn set_words(self, index: usize, from: &[u64]) {
+        for (index, word) in (index..).zip(from) {
+            self.set_word(index, *word);
+        }
+    }
 }
 
 impl Words for &[AtomicU64] {
@@ -75,6 +82,13 @@ impl WordsMut for &[AtomicU64] {
         if let Some(word) = self.get(index) {
             step();
             word.store(value, Relaxed);
+        }
+    }
+
+    fn set_words(self, index: usize, from: &[u64]) {
+        for (to, from) in self.iter().skip(index).zip(from) {
+            step();
+            to.store(*from, Relaxed);
         }
     }
 }
@@ -280,6 +294,21 @@ mod tests {
                 assert_eq!(bytes_of(&target), expected);
             }
         }
+    }
+
+    #[test]
+    fn runs_of_words_are_set_up_to_the_end_of_the_page() {
+        let shared: Vec<AtomicU64> = (1..=4).map(AtomicU64::new).collect();
+        (&shared[..]).set_words(1, &[7, 8]);
+        (&shared[..]).set_words(3, &[9, 10]);
+        let mut copy = [0; 4];
+        copy_page(&shared[..], &mut copy);
+        assert_eq!(copy, [1, 7, 8, 9]);
+        let mut owned = [1, 2, 3, 4];
+        let cells = Cell::from_mut(&mut owned[..]).as_slice_of_cells();
+        cells.set_words(1, &[7, 8]);
+        cells.set_words(3, &[9, 10]);
+        assert_eq!(owned, copy);
     }
 
     #[test]
