@@ -2,6 +2,8 @@
 
 pub mod data;
 pub mod fio;
+pub mod latency;
 pub mod measure;
 pub mod raw;
+pub mod steps;
 pub mod table;

@@ -3,16 +3,12 @@
 //! records took beside the deletes. Two more phases say what of that is the machine's and what any
 //! writes cost: reads alone, and reads beside as many updates. Prints tables.
 //!
-//! A read that is in the middle of its poll when its thread is pushed off the processor takes as long
-//! as that lasts, which on a machine that does other work, too, is what the longest times come from.
-//! So there is a second table: of the same reads without the time for which their thread was ready to
-//! run and had no processor, as Linux counts it.
+//! There is a second table, of the same reads without the time for which their thread was ready to run
+//! and had no processor.
 //!
 //! `cargo run --release -p treering-benches --bin delete_heavy -- [--records N] [--percent N]`
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +20,8 @@ use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use treering::{Database, Durability, Options, Tree};
+use treering_benches::latency::Times;
+use treering_benches::raw::Failure;
 
 #[derive(Parser)]
 struct Args {
@@ -53,8 +51,6 @@ struct Args {
     path: Option<PathBuf>,
 }
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
-
 /// Record `number`'s key: no two have the same, and their order is random.
 fn key(number: u64) -> [u8; 8] {
     let mut mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -68,34 +64,6 @@ enum Writes {
     None,
     Updates,
     Deletes,
-}
-
-/// How long reads took, in nanoseconds.
-struct Times {
-    all: Histogram<u64>,
-    /// Without waiting for a processor.
-    own: Histogram<u64>,
-}
-
-impl Times {
-    fn new() -> Result<Self, Failure> {
-        Ok(Self { all: Histogram::new(3)?, own: Histogram::new(3)? })
-    }
-}
-
-thread_local! {
-    static SCHEDULING: Option<File> = File::open("/proc/thread-self/schedstat").ok();
-}
-
-/// For how many nanoseconds this thread has been ready to run without a processor; 0 if the system
-/// does not say.
-fn waited_for_processor() -> u64 {
-    SCHEDULING.with(|file| {
-        let mut text = [0; 64];
-        let read = file.as_ref().and_then(|file| file.read_at(&mut text, 0).ok()).unwrap_or(0);
-        let text = std::str::from_utf8(&text[..read]).unwrap_or_default();
-        text.split(' ').nth(1).and_then(|waited| waited.parse().ok()).unwrap_or(0)
-    })
 }
 
 struct Bench {
@@ -160,9 +128,7 @@ impl Bench {
         over.store(true, Ordering::Relaxed);
         let mut times = Times::new()?;
         for reader in readers {
-            let read = reader.await??;
-            times.all.add(read.all)?;
-            times.own.add(read.own)?;
+            times.add(reader.await??)?;
         }
         Ok((times, took))
     }
@@ -188,15 +154,7 @@ async fn read(
     let mut count = 0_u32;
     while !over.load(Ordering::Relaxed) {
         let number = staying[rng.random_range(0..staying.len())];
-        let (thread, waited) = (std::thread::current().id(), waited_for_processor());
-        let begun = Instant::now();
-        let found = tree.contains(key(number)).await?;
-        let took = begun.elapsed().as_nanos() as u64;
-        // A read that had to wait may have ended on another thread: then all of it counts.
-        let here = std::thread::current().id() == thread;
-        let waited = if here { waited_for_processor() - waited } else { 0 };
-        times.all.record(took)?;
-        times.own.record(took.saturating_sub(waited))?;
+        let found = times.time(tree.contains(key(number))).await??;
         if !found {
             return Err(format!("record {number} is lost").into());
         }
