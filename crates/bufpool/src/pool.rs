@@ -328,6 +328,11 @@ impl Pool {
         }
     }
 
+    /// [`PoolStats::dirty`] alone, without a look at all frames: for who asks again and again.
+    pub fn dirty_count(&self) -> usize {
+        self.dirty.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn count_writes_in_flight(&self) -> usize {
         let of_frames = self.writes_in_flight.iter().map(|count| count.load(Ordering::SeqCst));
         of_frames.sum::<usize>() + self.direct_writes.load(Ordering::SeqCst)

@@ -43,7 +43,7 @@ pub(crate) fn check_cache(pool: &Pool) -> Result<(), Error> {
     if !pool.file().is_read_only() {
         return Ok(());
     }
-    let (frames, dirty) = (pool.frame_count(), pool.stats().dirty);
+    let (frames, dirty) = (pool.frame_count(), pool.dirty_count());
     if dirty + (frames / 8).max(FRAMES_LEFT) > frames {
         return Err(Error::ReplayTooLarge { frames });
     }
