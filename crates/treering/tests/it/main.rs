@@ -20,6 +20,7 @@ mod deferred_order;
 mod duplicates;
 mod duplicates_model;
 mod first_steps;
+mod fixtures;
 mod history;
 mod large_values;
 mod latch_order;
