@@ -116,7 +116,9 @@ impl Batch {
         self.inner.is_empty()
     }
 
-    /// Applies all operations or none.
+    /// Applies all operations or none. Costs one record of the log, whatever their number, unless they
+    /// are more than [`crate::Options::log_buffer`] or an eighth of the cache can take: then they are
+    /// written to the page file first. Dropping the future means what it means for any [`crate::Write`].
     ///
     /// # Errors
     /// A condition that does not hold, whose operation [`Error::operation`] names; a batch that is

@@ -19,7 +19,8 @@ use crate::write::Write;
 impl Tree {
     /// Gives a key the value `new`, or takes it away if that is `None`, if its value is `expected`,
     /// or if it is absent and that is `None`. Otherwise nothing is changed, and the result is an
-    /// `Err` of what is there instead.
+    /// `Err` of what is there instead. Costs what a put costs; dropping the future means what it means
+    /// for any [`Write`].
     ///
     /// ```
     /// # async fn example(tree: treering::Tree) -> Result<(), treering::Error> {
@@ -45,7 +46,9 @@ impl Tree {
         })
     }
 
-    /// The value of a key, which is `value` from now on if it was absent; and whether it was.
+    /// The value of a key, which is `value` from now on if it was absent; and whether it was. Costs what
+    /// a put costs, also when the key is there: under [`Durability::Durable`] the answer waits until what
+    /// it says is on disk. Dropping the future means what it means for any [`Write`].
     ///
     /// # Errors
     /// As [`Tree::put`].
@@ -69,7 +72,8 @@ impl Tree {
     /// Makes of a key's value what `change` makes of it, `None` standing for an absent key before
     /// and after, and returns the value that was there. `change` may be called again and again,
     /// when others change the key at the same time; what it returned last is what was written, in
-    /// the place of what it was last shown.
+    /// the place of what it was last shown. Costs a get and a put, and both again for each time that
+    /// somebody else was faster. Dropping the future means what it means for any [`Write`].
     ///
     /// ```
     /// # async fn example(tree: treering::Tree) -> Result<(), treering::Error> {

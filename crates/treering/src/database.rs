@@ -56,8 +56,8 @@ impl Database {
         Options::new().open(path).await
     }
 
-    /// The tree of that name, durably made if there is none. Its keys are plain bytes, each there
-    /// once at most. A name has at least one byte, and at most one less than a quarter of a page.
+    /// The tree of that name, durably made if there is none. One that is there costs a look into memory,
+    /// and no I/O. Its keys are plain bytes, each there once at most. A name has at least one byte, and at most one less than a quarter of a page.
     ///
     /// Dropping the future may leave the tree made or not.
     ///
@@ -68,7 +68,8 @@ impl Database {
         self.tree_with(name, TreeOptions::new()).await
     }
 
-    /// The tree of that name, durably made with these options if there is none.
+    /// The tree of that name, durably made with these options if there is none; as [`Database::tree`]
+    /// otherwise.
     ///
     /// # Errors
     /// As [`Database::tree`].
@@ -91,7 +92,8 @@ impl Database {
         self.multi_tree_with(name, TreeOptions::new()).await
     }
 
-    /// The tree of that name, durably made with these options, and with duplicates, if there is none.
+    /// The tree of that name, durably made with these options, and with duplicates, if there is none;
+    /// as [`Database::tree`] otherwise.
     ///
     /// # Errors
     /// As [`Database::tree`].
@@ -103,7 +105,8 @@ impl Database {
         Ok(MultiTree::new(self.tree_with(name, options.duplicates(true)).await?))
     }
 
-    /// The tree of that name, if there is one; as [`Database::tree`] otherwise.
+    /// The tree of that name, if there is one: a look into memory, which also says whether the
+    /// database goes on.
     ///
     /// # Errors
     /// When the database is closed or poisoned; [`crate::ErrorKind::TreeMismatch`].
@@ -169,12 +172,14 @@ impl Database {
         trees.into_iter().map(shown).collect()
     }
 
-    /// A batch: operations, across trees, that are applied together or not at all.
+    /// A batch: operations, across trees, that are applied together or not at all. Costs nothing before
+    /// it is committed.
     pub fn batch(&self) -> Batch {
         Batch::new(self.clone())
     }
 
-    /// Resolves when all commits that were acknowledged before the call are durable.
+    /// Resolves when all commits that were acknowledged before the call are durable: at once if they
+    /// are, else with the next group of the log. Dropping the future does not keep them from becoming so.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Poisoned`], [`crate::ErrorKind::Closed`].
@@ -206,7 +211,8 @@ impl Database {
     }
 
     /// Makes the page file as short as it gets: merges pages, moves them to the front, and cuts the
-    /// file. Reads and writes go on meanwhile.
+    /// file. Reads and writes go on meanwhile. Costs a read and a write of each page that is moved, and
+    /// some checkpoints.
     ///
     /// Dropping the future does not stop it.
     ///
@@ -250,9 +256,13 @@ impl Database {
         Ok(backed_up?)
     }
 
-    /// Checks everything on disk: each page's checksum, order and fences, each link, each parent's
+    /// Checks everything: each page's checksum, order and fences, each link, each parent's
     /// separators, that every page is reached once, that the space map fits, and the log. Writes go
-    /// on meanwhile. Writes a checkpoint first.
+    /// on meanwhile. Writes a checkpoint first, and then goes through all pages, each of which it reads
+    /// from disk unless it is in the cache; so it says most about the disk when the database has just
+    /// been opened. (A [`Database::backup`] reads every page from disk.)
+    ///
+    /// Dropping the future does not stop it.
     ///
     /// # Errors
     /// What keeps it from checking. What is wrong with the database is in the report.
@@ -260,7 +270,7 @@ impl Database {
         Ok(self.shared.engine.verify().await?)
     }
 
-    /// Numbers as they are now.
+    /// Numbers as they are now. Costs a look at each frame of the cache; once a second is fine.
     pub fn stats(&self) -> EngineStats {
         self.shared.engine.stats()
     }

@@ -24,7 +24,8 @@ use crate::write::Write;
 ///
 /// A key has 10 bytes less than in a [`Tree`], and one less for each zero byte in it.
 ///
-/// Clones are handles on the same tree. All operations may run at the same time.
+/// Clones are handles on the same tree. All operations may run at the same time. What dropping a future
+/// means, and what operations cost, is as for a [`Tree`] unless they say otherwise.
 #[derive(Clone, Debug)]
 pub struct MultiTree {
     tree: Tree,
@@ -118,7 +119,8 @@ impl MultiTree {
     }
 
     /// Takes away the first duplicate of a key that has this value, and returns its sequence. `None`:
-    /// there was none, as far as a reader that goes through the duplicates can say.
+    /// there was none, as far as a reader that goes through the duplicates can say. Costs that way
+    /// through them.
     ///
     /// Dropping the future leaves that duplicate there or gone.
     ///

@@ -88,13 +88,14 @@ impl Options {
         self
     }
 
-    /// How the disk is reached.
+    /// How the disk is reached: [`Io::Auto`] unless set.
     pub fn io(mut self, io: Io) -> Self {
         self.io = io;
         self
     }
 
-    /// What commits wait for, unless they say otherwise: [`Durability::Durable`] by default.
+    /// What commits wait for, unless they say otherwise: [`Durability::Durable`] by default. Deleting
+    /// ranges waits for this, too. Making, renaming and dropping trees is durable in any case.
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
         self

@@ -201,7 +201,7 @@ impl Range {
 
     /// The pairs of the next leaf that has any; `None` at the end. The quick way through a range:
     /// pairs are slices of one copy, which the range keeps until the next call. A pair with a large
-    /// value is a chunk of its own.
+    /// value is a chunk of its own. Dropping the future loses nothing: the next call goes on.
     ///
     /// # Errors
     /// As [`Tree::get`].

@@ -24,6 +24,17 @@ use crate::write::Write;
 /// past the cache.
 ///
 /// Clones are handles on the same tree. All operations may run at the same time.
+///
+/// # What dropping a future means
+/// Of a read: nothing, but that a page which is on its way still arrives in the cache. Of a write: it
+/// has not happened, or it stands, wholly ([`Write`]). Nobody else notices either.
+///
+/// # What it costs
+/// Each operation descends from the root to the leaf of its key, page by page, without a latch: when
+/// all of them are in the cache, that is done in the first poll, and no read waits for a writer but for
+/// the instant in which that one changes the page. A page that is not in the cache is one read from disk;
+/// inner pages are few, so with a cache of any size it is the leaf only. A write adds one record to the
+/// log, and waits for what its durability says.
 #[derive(Clone)]
 pub struct Tree {
     db: Database,
@@ -61,7 +72,9 @@ impl Tree {
         Get::new(self, key)
     }
 
-    /// What `look` makes of a key's value, without a copy of the value for the caller.
+    /// What `look` makes of a key's value, without a copy of the value for the caller. It is called
+    /// once, in the poll that finds the value; it should be short, like anything in a poll. Otherwise
+    /// as [`Tree::get`].
     ///
     /// # Errors
     /// As [`Tree::get`].
@@ -73,7 +86,9 @@ impl Tree {
         GetWith::new(self, key, look)
     }
 
-    /// The values of many keys, in their order. All pages that are missing are read at once.
+    /// The values of many keys, in their order. All pages that are missing are read at once, so a
+    /// hundred keys take about as long as one. Each is looked up at a moment of its own. Dropping the
+    /// future has no effect.
     ///
     /// # Errors
     /// As [`Tree::get`].
@@ -91,7 +106,8 @@ impl Tree {
         Ok(values.into_iter().map(|value| value.map(ValueBytes::from)).collect())
     }
 
-    /// Whether a key is there.
+    /// Whether a key is there. Costs what [`Tree::get`] costs, but for the value: a large one is not
+    /// read. Dropping the future has no effect.
     ///
     /// # Errors
     /// As [`Tree::get`].
@@ -99,7 +115,8 @@ impl Tree {
         Ok(self.value_len(key).await?.is_some())
     }
 
-    /// How many bytes the value of a key has; a large value is not read for that.
+    /// How many bytes the value of a key has; a large value is not read for that. Dropping the future
+    /// has no effect.
     ///
     /// # Errors
     /// As [`Tree::get`].
@@ -109,7 +126,7 @@ impl Tree {
     }
 
     /// A part of a key's value: the bytes in `range`, as far as there are any. Of a large value only
-    /// the pages that hold them are read.
+    /// the pages that hold them are read. Dropping the future has no effect.
     ///
     /// # Errors
     /// As [`Tree::get`].
@@ -134,7 +151,8 @@ impl Tree {
     }
 
     /// A key's value as a stream of parts, for values that are not to be in memory as a whole; `None`
-    /// if the key is not there.
+    /// if the key is not there. The stream begins to read when it is polled. Dropping the future, or the
+    /// stream, has no effect.
     ///
     /// # Errors
     /// As [`Tree::get`].
@@ -155,6 +173,9 @@ impl Tree {
     }
 
     /// Gives a key a value, whatever was there.
+    ///
+    /// Key and value are copied here; nothing else happens before the first poll. Dropping the future
+    /// later means that it has not happened, or that it stands ([`Write`]).
     ///
     /// # Errors
     /// [`crate::ErrorKind::InvalidInput`] if key or value are too long; [`crate::ErrorKind::Full`],
@@ -244,7 +265,9 @@ impl Tree {
     }
 
     /// Begins a bulk load: many keys, in any order, faster than any batches. Into an empty tree they come
-    /// all at once, with the pages full.
+    /// all at once, with the pages full. Costs a thread while it runs, and up to
+    /// [`crate::Options::load_memory`]; keys that do not ascend are sorted in temporary files beyond that.
+    /// Dropping it means that nothing is loaded.
     pub fn load(&self) -> Loader {
         Loader::new(self.clone())
     }
@@ -253,7 +276,9 @@ impl Tree {
     /// wants many at a time. [`Range::rev`] turns it round.
     ///
     /// It holds nothing between two items: what is changed meanwhile in front of it is seen, and a
-    /// key that is there all along is returned exactly once.
+    /// key that is there all along is returned exactly once. Dropping it has no effect. It costs one look
+    /// at each leaf, a copy of that leaf's pairs, and, where leaves are not in the cache, reads that are
+    /// asked for ahead of it.
     pub fn range(&self, range: impl KeyRange) -> Range {
         Range::new(self.clone(), range.bounds())
     }

@@ -17,6 +17,7 @@ mod contracts;
 mod cursor_beside_writers;
 mod cursor_model;
 mod deferred_order;
+mod docs;
 mod duplicates;
 mod duplicates_model;
 mod first_steps;
