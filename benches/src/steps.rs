@@ -1,7 +1,6 @@
 //! The smallest steps of the engine, each to be repeated as often as somebody wants: for criterion, which
 //! measures their time, and for callgrind, which counts their instructions.
 
-use std::future::IntoFuture;
 use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
