@@ -291,6 +291,17 @@ impl Pool {
         pages.filter_map(|page| Some((page, self.extent_of(page)?))).collect()
     }
 
+    /// As [`Pool::extents`], with whether each is a page of a large value.
+    pub fn extents_and_kinds(
+        &self,
+    ) -> impl Iterator<Item = (PageId, treering_pagefile::Extent, bool)> {
+        let pages = (1..self.table.bound()).map(PageId);
+        pages.filter_map(|page| {
+            let large = matches!(self.table.place(page), Place::Overflow(_));
+            Some((page, self.extent_of(page)?, large))
+        })
+    }
+
     fn extent_of(&self, page: PageId) -> Option<treering_pagefile::Extent> {
         loop {
             let place = self.table.place(page);
@@ -312,6 +323,11 @@ impl Pool {
     pub fn pages(&self) -> Vec<PageId> {
         let ids = (1..self.table.bound()).map(PageId);
         ids.filter(|&page| self.table.place(page) != Place::Free).collect()
+    }
+
+    /// Page images sent to disk since the pool was made, as in [`Pool::stats`].
+    pub fn write_count(&self) -> u64 {
+        self.write_count.load(Ordering::SeqCst)
     }
 
     /// Counters since the pool was made.

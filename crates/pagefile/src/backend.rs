@@ -2,11 +2,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::directory::Directory;
 use crate::directory_lock::DirectoryLock;
 use crate::disk::Disk;
 use crate::error::FileError;
+use crate::io_watch::{IoObserver, IoWatch};
 use crate::threads::ThreadDisk;
 
 /// Which back end performs the I/O.
@@ -20,6 +22,10 @@ pub enum IoBackend {
     /// A pool of threads with `pread` and `pwrite`: works everywhere.
     Threads,
 }
+
+/// What a request takes before it is slow, unless [`DiskOptions::slow_io`] says otherwise: longer than
+/// any healthy device needs, also with a full queue.
+pub const SLOW_IO: Duration = Duration::from_secs(1);
 
 /// How to open a directory as a [`Disk`].
 #[derive(Clone, Debug)]
@@ -44,6 +50,11 @@ pub struct DiskOptions {
     /// what a killed process has under way may reach the files after its death, and with io_uring
     /// also after its descriptors are closed. (Linux 5.19; before, only the process holds it.)
     pub lock: Option<Arc<DirectoryLock>>,
+    /// A request that takes at least this long is reported by a `tracing` event `slow I/O`, though
+    /// not more than one a second: 1 s by default.
+    pub slow_io: Duration,
+    /// Who is told of all requests that have ended.
+    pub observer: Option<Arc<dyn IoObserver>>,
 }
 
 impl Default for DiskOptions {
@@ -56,6 +67,8 @@ impl Default for DiskOptions {
             tokio_reactor: true,
             read_only: false,
             lock: None,
+            slow_io: SLOW_IO,
+            observer: None,
         }
     }
 }
@@ -70,7 +83,8 @@ impl Default for DiskOptions {
 /// When the directory is missing or cannot be written, when threads or rings are refused, and when
 /// io_uring was asked for and the kernel does not allow it.
 pub fn open_directory(path: &Path, options: &DiskOptions) -> Result<Arc<dyn Disk>, FileError> {
-    let directory = Directory::open(path, options.direct, options.read_only)?;
+    let watch = IoWatch::new(options.slow_io, options.observer.clone());
+    let directory = Directory::open(path, options.direct, options.read_only, watch)?;
     let (disk, why): (Arc<dyn Disk>, String) = match options.io {
         IoBackend::Threads => (threads(directory, options)?, "as asked for".into()),
         IoBackend::Uring => match ring(directory, options) {
@@ -84,6 +98,10 @@ pub fn open_directory(path: &Path, options: &DiskOptions) -> Result<Arc<dyn Disk
             Ok(disk) => (disk, "the kernel allows it".into()),
             Err(refused) => {
                 let (directory, error) = *refused;
+                tracing::warn!(
+                    directory = %path.display(), %error,
+                    "no io_uring: threads do the I/O"
+                );
                 (threads(directory, options)?, format!("no io_uring: {error}"))
             }
         },

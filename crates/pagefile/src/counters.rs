@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::io_watch::IoWatch;
+
 /// Totals since the disk was opened. Each counter is exact; together they are no snapshot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -15,6 +17,8 @@ pub struct DiskCounters {
     /// Completions that nobody reaped for some milliseconds, and that the I/O thread then ran: a
     /// runtime stood still.
     pub rescued: u64,
+    /// Requests that took longer than [`crate::DiskOptions::slow_io`].
+    pub slow: u64,
 }
 
 #[derive(Debug, Default)]
@@ -30,12 +34,13 @@ impl Counters {
         counter.fetch_add(count as u64, Ordering::Relaxed);
     }
 
-    pub(crate) fn read(&self) -> DiskCounters {
+    pub(crate) fn read(&self, watch: &IoWatch) -> DiskCounters {
         DiskCounters {
             requests: self.requests.load(Ordering::Relaxed),
             syncs_asked: self.syncs_asked.load(Ordering::Relaxed),
             syncs_done: self.syncs_done.load(Ordering::Relaxed),
             rescued: self.rescued.load(Ordering::Relaxed),
+            slow: watch.slow_count(),
         }
     }
 }

@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use crate::disk::FileId;
 use crate::error::FileError;
+use crate::io_watch::IoWatch;
 use crate::open::PAGES;
 use crate::sync_share::SyncShare;
 use crate::work::lock;
@@ -39,6 +40,7 @@ pub(crate) struct Directory {
     opening: Mutex<()>,
     /// Never locked over a system call that may take long: every submission reads it.
     files: RwLock<Files>,
+    watch: Arc<IoWatch>,
 }
 
 /// The open files: a [`FileId`] is an index into `open`.
@@ -57,12 +59,18 @@ pub(crate) struct OpenFile {
     /// The length of a block device; `None` for a file.
     pub(crate) device_len: Option<u64>,
     pub(crate) syncs: SyncShare,
+    pub(crate) watch: Arc<IoWatch>,
 }
 
 impl Directory {
     /// Opens an existing directory; `direct` is whether O_DIRECT is wanted where it works.
     /// With `read_only`, nothing in it is created or written.
-    pub(crate) fn open(path: &Path, direct: bool, read_only: bool) -> Result<Self, FileError> {
+    pub(crate) fn open(
+        path: &Path,
+        direct: bool,
+        read_only: bool,
+        watch: IoWatch,
+    ) -> Result<Self, FileError> {
         let doing = |what: &str| format!("{what} the database directory {}", path.display());
         let handle = File::open(path).map_err(|error| FileError::io(doing("opening"), error))?;
         let is_dir = handle.metadata().map(|data| data.is_dir());
@@ -95,7 +103,12 @@ impl Directory {
         let block_size = block_size.max(device_block);
         let path = path.to_path_buf();
         let (opening, files) = (Mutex::default(), RwLock::default());
-        Ok(Self { path, handle, direct, read_only, block_size, opening, files })
+        let watch = Arc::new(watch);
+        Ok(Self { path, handle, direct, read_only, block_size, opening, files, watch })
+    }
+
+    pub(crate) fn watch(&self) -> &IoWatch {
+        &self.watch
     }
 
     pub(crate) fn block_size(&self) -> usize {
@@ -142,7 +155,9 @@ impl Directory {
         }
         let block_size = self.block_size;
         let (device_len, syncs) = (device_len(&file)?, SyncShare::default());
-        let file = Arc::new(OpenFile { file, path, direct, block_size, device_len, syncs });
+        let watch = Arc::clone(&self.watch);
+        let open = OpenFile { file, path, direct, block_size, device_len, syncs, watch };
+        let file = Arc::new(open);
         let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
         let id = FileId(u32::try_from(files.open.len()).map_err(io::Error::other)?);
         files.open.push(file);

@@ -85,8 +85,11 @@ impl Completion for Round {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::disk::{FileId, Op, Request};
+    use crate::io_watch::IoWatch;
     use crate::work::Step;
 
     /// Keeps works until the test ends them.
@@ -133,6 +136,7 @@ mod tests {
                 block_size: 512,
                 device_len: None,
                 syncs: SyncShare::default(),
+                watch: Arc::new(IoWatch::new(Duration::MAX, None)),
             };
             Self { desk, backend, file: Arc::new(file), told: Arc::default() }
         }
@@ -177,7 +181,7 @@ mod tests {
         bench.end(0);
         assert_eq!(bench.told(), [(4, None)]);
         assert!(bench.desk.works.lock().is_empty());
-        let counters = bench.desk.counters.read();
+        let counters = bench.desk.counters.read(&bench.file.watch);
         assert_eq!((counters.syncs_asked, counters.syncs_done), (4, 3));
     }
 

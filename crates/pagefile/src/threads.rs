@@ -96,7 +96,7 @@ impl Disk for ThreadDisk {
     }
 
     fn counters(&self) -> DiskCounters {
-        self.pool.counters.read()
+        self.pool.counters.read(self.pool.directory.watch())
     }
 
     fn submit(&self, lane: Lane, requests: &mut Vec<Request>) {

@@ -35,6 +35,8 @@ pub(crate) struct Work {
     pub(crate) token: u64,
     moved: usize,
     fruitless: u16,
+    /// When it was handed over, by the watch of its file. None for a sync that rides on another.
+    begun: Option<u64>,
 }
 
 /// What to do after a system call.
@@ -48,13 +50,15 @@ pub(crate) enum Step {
 impl Work {
     pub(crate) fn new(request: Request, file: Arc<OpenFile>) -> Self {
         let Request { file: _, op, offset, buf, done, token } = request;
-        Self { file, op, offset, buf, done, token, moved: 0, fruitless: 0 }
+        let begun = (op != Op::Sync).then(|| file.watch.now());
+        Self { file, op, offset, buf, done, token, moved: 0, fruitless: 0, begun }
     }
 
     /// A sync of `file` on behalf of others.
     pub(crate) fn sync(file: Arc<OpenFile>, done: Arc<dyn Completion>) -> Self {
         let (op, buf) = (Op::Sync, IoBuf::None);
-        Self { file, op, offset: 0, buf, done, token: 0, moved: 0, fruitless: 0 }
+        let begun = Some(file.watch.now());
+        Self { file, op, offset: 0, buf, done, token: 0, moved: 0, fruitless: 0, begun }
     }
 
     /// Where the part that is still to be moved lies: in memory, its length, in the file.
@@ -167,6 +171,10 @@ pub(crate) fn in_completion() -> bool {
 pub(crate) fn run(finished: impl Iterator<Item = Finished>) {
     let _running = Running(RUNNING.replace(true));
     for Finished { work, result } in finished {
+        if let Some(begun) = work.begun {
+            let Work { file, op, offset, buf, .. } = &work;
+            file.watch.ended(&file.path, *op, *offset, buf.len(), begun);
+        }
         let Work { file, buf, done, token, .. } = work;
         // The others' completions must run whatever this one does.
         if catch_unwind(AssertUnwindSafe(|| done.complete(token, buf, result))).is_err() {

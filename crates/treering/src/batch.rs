@@ -174,7 +174,10 @@ impl Commit {
             )));
         }
         let engine = Arc::clone(&db.shared.engine);
-        Ok(engine.commit(inner, durability).await?)
+        let timer = db.shared.watch.commit_begins();
+        let outcome = engine.commit(inner, durability).await;
+        db.shared.watch.commit_ends(&timer);
+        Ok(outcome?)
     }
 }
 

@@ -128,6 +128,7 @@ where
         let db = tree.database().clone();
         Box::pin(async move {
             let engine = Arc::clone(&db.shared.engine);
+            let timer = db.shared.watch.commit_begins();
             let mut seen = tree.get(key.as_slice()).await?;
             loop {
                 let batch = {
@@ -138,7 +139,9 @@ where
                 // Only the last one has to be durable: it comes after all that the others saw.
                 match engine.commit(batch, Durability::None).await {
                     Ok(outcome) => {
-                        engine.settle(outcome.sequence, durability).await?;
+                        let settled = engine.settle(outcome.sequence, durability).await;
+                        db.shared.watch.commit_ends(&timer);
+                        settled?;
                         return Ok(seen);
                     }
                     Err(error) => seen = instead(error)?,

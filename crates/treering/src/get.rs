@@ -12,6 +12,7 @@ use treering_txn::Error as Inner;
 use crate::error::Error;
 use crate::tree::Tree;
 use crate::value::ValueBytes;
+use crate::watch::{Timer, Watch};
 
 type Fetched = BoxFuture<'static, Result<Option<Vec<u8>>, Inner>>;
 
@@ -21,11 +22,12 @@ pub struct Get<'t, K> {
     tree: &'t Tree,
     key: K,
     fetching: Option<Fetched>,
+    timer: Timer,
 }
 
 impl<'t, K: AsRef<[u8]>> Get<'t, K> {
     pub(crate) fn new(tree: &'t Tree, key: K) -> Self {
-        Self { tree, key, fetching: None }
+        Self { tree, key, fetching: None, timer: Timer::default() }
     }
 }
 
@@ -38,13 +40,18 @@ impl<K: AsRef<[u8]> + Unpin> Future for Get<'_, K> {
             Some(fetching) => fetching,
             None => {
                 let mut value = Vec::new();
+                this.timer = watch(this.tree).get_begins();
                 match look(this.tree, this.key.as_ref(), &mut value)? {
-                    Some(found) => return Poll::Ready(Ok(found.then(|| value.into()))),
+                    Some(found) => {
+                        watch(this.tree).get_ends(&this.timer);
+                        return Poll::Ready(Ok(found.then(|| value.into())));
+                    }
                     None => this.fetching.insert(fetch(this.tree, this.key.as_ref())),
                 }
             }
         };
         let value = ready!(fetching.as_mut().poll(cx))?;
+        watch(this.tree).get_ends(&this.timer);
         Poll::Ready(Ok(value.map(ValueBytes::from)))
     }
 }
@@ -56,11 +63,12 @@ pub struct GetWith<'t, K, F> {
     key: K,
     look: Option<F>,
     fetching: Option<Fetched>,
+    timer: Timer,
 }
 
 impl<'t, K: AsRef<[u8]>, F> GetWith<'t, K, F> {
     pub(crate) fn new(tree: &'t Tree, key: K, look: F) -> Self {
-        Self { tree, key, look: Some(look), fetching: None }
+        Self { tree, key, look: Some(look), fetching: None, timer: Timer::default() }
     }
 }
 
@@ -86,6 +94,7 @@ where
             Some(fetching) => fetching,
             None => {
                 let mut value = SCRATCH.take();
+                this.timer = watch(this.tree).get_begins();
                 let looked = look(this.tree, this.key.as_ref(), &mut value);
                 let result = match looked {
                     Ok(Some(true)) => Some(Ok(Some(with(&value)))),
@@ -95,12 +104,14 @@ where
                 };
                 SCRATCH.set(value);
                 if let Some(result) = result {
+                    watch(this.tree).get_ends(&this.timer);
                     return Poll::Ready(result);
                 }
                 this.fetching.insert(fetch(this.tree, this.key.as_ref()))
             }
         };
         let value = ready!(fetching.as_mut().poll(cx))?;
+        watch(this.tree).get_ends(&this.timer);
         Poll::Ready(Ok(value.map(|value| with(&value))))
     }
 }
@@ -109,7 +120,12 @@ fn look(tree: &Tree, key: &[u8], value: &mut Vec<u8>) -> Result<Option<bool>, Er
     Ok(tree.database().shared.engine.get_now(tree.id(), key, value)?)
 }
 
+fn watch(tree: &Tree) -> &Watch {
+    &tree.database().shared.watch
+}
+
 fn fetch(tree: &Tree, key: &[u8]) -> Fetched {
+    watch(tree).get_waits();
     let engine = Arc::clone(&tree.database().shared.engine);
     let (id, key) = (tree.id(), key.to_vec());
     Box::pin(async move { engine.get(id, &key).await })

@@ -171,16 +171,21 @@ mod error;
 mod folder;
 mod get;
 mod load;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod multi;
 mod multi_walk;
 mod options;
 mod range;
+mod recovery;
 mod registry;
+mod statistics;
 mod structure;
 mod tree;
 mod typed;
 mod value;
 mod value_stream;
+mod watch;
 mod write;
 
 pub use batch::{Batch, Commit, CommitSequences};
@@ -197,10 +202,10 @@ pub use range::{Bounds, Chunk, KeyRange, Range};
 pub use structure::Structure;
 pub use tree::Tree;
 pub use treering_bufpool::PoolStats;
-pub use treering_pagefile::SpaceStats;
+pub use treering_pagefile::{DiskCounters, PageId, SlotUse, SpaceStats};
 pub use treering_txn::{
-    BackedUp, Compacted, Durability, EngineStats as Stats, Gap, KeyType, LogUsage, PageShape,
-    Recovery, Report, TreeOptions,
+    BackedUp, CheckpointStats, Compacted, Durability, EngineStats as Stats, Gap, KeyType, Layout,
+    LogUsage, Lookups, Number, Outline, PageShape, Recovery, RecoveryProgress, Report, TreeOptions,
 };
 #[cfg(feature = "bytemuck")]
 pub use typed::Pod;

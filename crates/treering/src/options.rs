@@ -6,16 +6,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::channel::oneshot;
+use tracing::Instrument;
 use treering_pagefile::{
-    DirectoryLock, Disk, DiskOptions, EngineThread, IoBackend, Runtime, open_directory,
+    DirectoryLock, Disk, DiskOptions, EngineThread, IoBackend, Runtime, SLOW_IO, open_directory,
 };
-use treering_txn::{Durability, Engine, EngineOptions, LogOptions};
+use treering_txn::{Durability, Engine, EngineOptions, LogOptions, RecoveryProgress};
 
 use crate::database::{Database, Shared};
 use crate::device;
 use crate::error::{Error, ErrorKind};
 use crate::folder;
+#[cfg(feature = "metrics")]
+use crate::metrics::Metrics;
+use crate::recovery::OnRecovery;
 use crate::registry::{Entered, Entry};
+use crate::statistics::{self, Publisher, Publishing, StatisticsFile};
+use crate::watch::{Watch, Watchers};
 
 /// How the disk is reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,6 +52,11 @@ pub struct Options {
     log_buffer: usize,
     flush_delay: Duration,
     load_memory: usize,
+    slow_io: Duration,
+    on_recovery: Option<OnRecovery>,
+    statistics_file: bool,
+    #[cfg(feature = "metrics")]
+    metrics: bool,
 }
 
 impl Default for Options {
@@ -63,6 +74,11 @@ impl Default for Options {
             log_buffer: 2 << 20,
             flush_delay: Duration::from_millis(10),
             load_memory: 64 << 20,
+            slow_io: SLOW_IO,
+            on_recovery: None,
+            statistics_file: false,
+            #[cfg(feature = "metrics")]
+            metrics: false,
         }
     }
 }
@@ -159,6 +175,38 @@ impl Options {
         self
     }
 
+    /// What a request to the disk may take before a `tracing` event `slow I/O` tells of it (one a
+    /// second at most) and [`crate::DiskCounters::slow`] counts it: 1 s by default.
+    pub fn slow_io(mut self, time: Duration) -> Self {
+        self.slow_io = time;
+        self
+    }
+
+    /// Who is told how far a recovery is: at its beginning, about ten times a second, and at its
+    /// end. It runs on the engine's thread, which must not wait for it. A database that was closed
+    /// has nothing to recover: then it is told of a beginning and an end without records.
+    pub fn on_recovery(mut self, told: impl Fn(&RecoveryProgress) + Send + Sync + 'static) -> Self {
+        self.on_recovery = Some(OnRecovery(Arc::new(told)));
+        self
+    }
+
+    /// Whether the database offers its statistics to other processes: a file `statistics.json` in its
+    /// folder, written anew once a second by a thread of its own, for `treering top` and whoever
+    /// reads JSON. Lookups are counted then, too ([`crate::Stats::lookups`]). False by default, and
+    /// without effect on a database that is open for reading only.
+    pub fn statistics_file(mut self, offer: bool) -> Self {
+        self.statistics_file = offer;
+        self
+    }
+
+    /// Whether times and numbers go to the recorder of the `metrics` facade that is installed when
+    /// the database is opened. False by default.
+    #[cfg(feature = "metrics")]
+    pub fn metrics(mut self, record: bool) -> Self {
+        self.metrics = record;
+        self
+    }
+
     /// Opens the database in the folder `path`: recovers it if it was not closed, and makes it if
     /// there is none.
     ///
@@ -177,10 +225,12 @@ impl Options {
             .map_err(|source| Error::io("starting the engine's thread", source))?;
         let runtime = Arc::new(thread);
         let inside: Arc<dyn Runtime> = Arc::clone(&runtime) as _;
-        runtime.spawn(Box::pin(async move {
+        let span = tracing::info_span!("open", path = %path.display(), read_only = self.read_only);
+        let opening = async move {
             // If nobody takes it, the database is dropped here or in the channel, which closes it.
             let _ = sender.send(self.open_on_engine_thread(path, inside, entered).await);
-        }));
+        };
+        runtime.spawn(Box::pin(opening.instrument(span)));
         let database = receiver.await.map_err(|_| {
             Error::io("opening", std::io::Error::other("the engine's thread has ended"))
         })??;
@@ -204,32 +254,81 @@ impl Options {
         }
         if !self.read_only {
             folder::clear_scratch(&path)?;
+            statistics::clear(&path).map_err(|source| {
+                let path = path.display();
+                Error::io(format!("removing the statistics of an earlier life in {path}"), source)
+            })?;
         }
         let io = match self.io {
             Io::Auto => IoBackend::Auto,
             Io::Uring => IoBackend::Uring,
             Io::Threads => IoBackend::Threads,
         };
+        let watched = self.watched(&path);
         let disk = open_directory(
             &path,
             &DiskOptions {
                 io,
                 read_only: self.read_only,
                 lock: Some(Arc::clone(&lock)),
+                slow_io: self.slow_io,
+                observer: watched.io_observer(),
                 ..DiskOptions::default()
             },
         )?;
-        tracing::info!(path = %path.display(), io = %disk.backend(), "opening");
+        let (began, io) = (runtime.now(), disk.backend());
+        tracing::info!(path = %path.display(), %io, "opening");
+        let clock = Arc::clone(&runtime);
         // The standard library seeds its hashers from the system's random source.
-        let options = self.engine_options(RandomState::new().hash_one(&path));
-        let keep = Box::new((lock, entered));
+        let mut options = self.engine_options(RandomState::new().hash_one(&path));
+        options.observer = watched.observer(self.on_recovery.clone());
+        let publishing = Publishing::default();
+        // In this order they end.
+        let keep = Box::new((publishing.stop_on_drop(), lock, entered));
         let opened = match self.read_only {
             false => Engine::open(disk, runtime, options, keep).await,
             true => Engine::open_read_only(disk, runtime, options, keep).await,
         };
         let engine = opened.map_err(|error| explain(error.into(), &path))?;
+        if let Some(publisher) = self.publisher(&watched, &path, io) {
+            let started = publishing.start(Arc::downgrade(&engine), publisher);
+            started.map_err(|source| {
+                engine.stop();
+                Error::io("starting the thread for statistics", source)
+            })?;
+        }
+        let recovery = engine.recovery();
+        tracing::info!(
+            path = %path.display(),
+            created = recovery.created,
+            replayed = recovery.replayed,
+            sequence = recovery.sequence,
+            took_ms = (clock.now() - began).as_millis() as u64,
+            "ready"
+        );
         let scratch = path.join(folder::SCRATCH).into();
-        Ok(self.database(engine, scratch, entry))
+        Ok(self.database(engine, scratch, entry, watched.watch))
+    }
+
+    /// Who watches this database, as the options ask.
+    fn watched(&self, path: &Path) -> Watchers {
+        #[cfg(feature = "metrics")]
+        {
+            let metrics = self.metrics.then(|| Metrics::new(path.display().to_string()));
+            Watchers::new(self.statistics_file, metrics)
+        }
+        #[cfg(not(feature = "metrics"))]
+        {
+            let _ = path;
+            Watchers::new(self.statistics_file)
+        }
+    }
+
+    /// What is published once a second, if anything is.
+    fn publisher(&self, watched: &Watchers, path: &Path, io: String) -> Option<Publisher> {
+        let file = (self.statistics_file && !self.read_only)
+            .then(|| StatisticsFile { folder: path.to_path_buf(), io });
+        watched.publisher(file)
     }
 
     fn engine_options(&self, entropy: u64) -> EngineOptions {
@@ -246,12 +345,19 @@ impl Options {
             },
             create: self.create && !self.read_only,
             entropy,
+            observer: None,
         }
     }
 
-    fn database(&self, engine: Arc<Engine>, scratch: Arc<Path>, entry: Arc<Entry>) -> Database {
+    fn database(
+        &self,
+        engine: Arc<Engine>,
+        scratch: Arc<Path>,
+        entry: Arc<Entry>,
+        watch: Watch,
+    ) -> Database {
         let (durability, load_memory) = (self.durability, self.load_memory);
-        Database::new(Shared { engine, durability, scratch, load_memory, entry })
+        Database::new(Shared { engine, durability, scratch, load_memory, entry, watch })
     }
 
     /// Opens a database on a disk and a runtime of the caller's: those of a simulation. `entropy` is a
@@ -272,7 +378,7 @@ impl Options {
             false => Engine::open(disk, runtime, options, Box::new(())).await,
             true => Engine::open_read_only(disk, runtime, options, Box::new(())).await,
         }?;
-        Ok(self.database(engine, Path::new("").into(), Arc::default()))
+        Ok(self.database(engine, Path::new("").into(), Arc::default(), Watch::default()))
     }
 }
 

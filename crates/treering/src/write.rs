@@ -78,7 +78,9 @@ impl<T: 'static> IntoFuture for Write<T> {
         Box::pin(async move {
             // The handle is kept until the write is settled: the engine does not end before.
             let engine = Arc::clone(&db.shared.engine);
+            let timer = db.shared.watch.commit_begins();
             let outcome = engine.commit(batch, durability).await;
+            db.shared.watch.commit_ends(&timer);
             result(outcome)
         })
     }

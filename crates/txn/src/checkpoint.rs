@@ -15,9 +15,11 @@
 //! untouched.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use event_listener::Event;
 use futures::future::select;
+use tracing::Instrument;
 use treering_latch::planted_bug;
 use treering_latch::sync::Mutex;
 use treering_latch::sync::atomic::{AtomicU64, Ordering};
@@ -25,6 +27,7 @@ use treering_pagefile::{CheckpointInfo, FileError, LogPosition};
 
 use crate::engine::Engine;
 use crate::error::Error;
+use crate::stats::CheckpointStats;
 
 /// Requests for checkpoints, by number.
 #[derive(Default)]
@@ -39,6 +42,8 @@ pub(crate) struct Checkpoints {
     pub(crate) exclusive: async_lock::Mutex<()>,
     /// Where the log begins behind the last checkpoint, and that checkpoint's sequence.
     last: Mutex<Option<(LogPosition, u64)>>,
+    /// What it came to, and when it ended by the runtime's clock.
+    last_written: Mutex<Option<(CheckpointStats, Duration)>>,
 }
 
 impl Checkpoints {
@@ -48,6 +53,12 @@ impl Checkpoints {
 
     fn note(&self, log: LogPosition, sequence: u64) {
         *self.last.lock() = Some((log, sequence));
+    }
+
+    /// The last checkpoint, as seen at `now` on the runtime's clock.
+    pub(crate) fn last_stats(&self, now: Duration) -> Option<CheckpointStats> {
+        let (stats, ended) = (*self.last_written.lock())?;
+        Some(CheckpointStats { ago: now.saturating_sub(ended), ..stats })
     }
 
     pub(crate) fn last(&self) -> Option<(LogPosition, u64)> {
@@ -102,8 +113,15 @@ impl Engine {
 
     /// Writes one checkpoint. Called by one task at a time.
     pub(crate) async fn write_checkpoint(&self) -> Result<(), FileError> {
+        let span = tracing::debug_span!("checkpoint", sequence = tracing::field::Empty);
+        self.write_checkpoint_in_span().instrument(span).await
+    }
+
+    async fn write_checkpoint_in_span(&self) -> Result<(), FileError> {
         let _exclusive = self.checkpoints.exclusive.lock().await;
+        let (began, written_before) = (self.runtime.now(), self.pool().write_count());
         let flip = self.log.flip();
+        tracing::Span::current().record("sequence", flip.last_sequence);
         if !planted_bug!(CheckpointDoesNotWait) {
             self.log.quiesced(flip.closed_epoch).await;
         }
@@ -120,8 +138,25 @@ impl Engine {
         self.pool().release_value_ids();
         self.checkpoints.note(log, flip.last_sequence);
         self.log.release_before(log);
+        let ended = self.runtime.now();
+        let stats = CheckpointStats {
+            sequence: info.sequence,
+            pages: self.pool().write_count() - written_before,
+            took: ended.saturating_sub(began),
+            ago: Duration::ZERO,
+        };
+        *self.checkpoints.last_written.lock() = Some((stats, ended));
         self.checkpoints.written.fetch_add(1, Ordering::Relaxed);
-        tracing::debug!(epoch = info.epoch, sequence = info.sequence, "checkpoint");
+        if let Some(observer) = &self.observer {
+            observer.checkpoint(&stats);
+        }
+        tracing::debug!(
+            epoch = info.epoch,
+            sequence = info.sequence,
+            pages = stats.pages,
+            took_ms = stats.took.as_millis() as u64,
+            "checkpoint"
+        );
         Ok(())
     }
 }

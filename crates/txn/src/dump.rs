@@ -12,7 +12,6 @@ use std::sync::Arc;
 use futures::StreamExt;
 use futures::channel::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use treering_blink::{Image, Kind, TreeRef};
-use treering_bufpool::Read;
 use treering_pagefile::{FileError, FileErrorKind, PageId};
 
 use crate::catalog::CATALOG;
@@ -177,21 +176,8 @@ impl Engine {
         }
         Ok(())
     }
-
-    async fn copy_of(&self, id: PageId) -> Result<Image, Error> {
-        loop {
-            self.check()?;
-            match self.pool().read_page(id, |words| Image::copy_of(words)) {
-                Read::Done(image) => return Ok(image),
-                Read::Free => {
-                    return Err(damaged(format!("{id} is linked to and does not exist")));
-                }
-                Read::Absent => self.pool().fetch(id).await?,
-            }
-        }
-    }
 }
 
-fn damaged(what: String) -> Error {
+pub(crate) fn damaged(what: String) -> Error {
     FileError::new(FileErrorKind::Damaged, what).into()
 }

@@ -4,15 +4,16 @@ use std::any::Any;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use event_listener::Event;
 use futures::FutureExt;
 use futures::channel::oneshot;
 use treering_blink::{Forest, max_key_len, max_record_len};
-use treering_bufpool::{Pool, PoolStats};
+use treering_bufpool::Pool;
 use treering_latch::sync::Mutex;
 use treering_latch::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use treering_pagefile::{FileError, FileErrorKind, Health, Room, Runtime, SpaceStats};
+use treering_pagefile::{FileError, FileErrorKind, Health, Room, Runtime};
 
 use crate::catalog::Catalog;
 use crate::checkpoint::Checkpoints;
@@ -21,7 +22,8 @@ use crate::door::{Door, Inside};
 use crate::error::Error;
 use crate::large::{LargeWrites, WRITERS};
 use crate::load::Loads;
-use crate::log::{Log, LogOptions, LogUsage};
+use crate::log::{Log, LogOptions};
+use crate::observe::EngineObserver;
 use crate::overlay::Overlays;
 use crate::records::Records;
 use crate::unique::Unique;
@@ -56,6 +58,8 @@ pub struct EngineOptions {
     /// A number that no earlier opening of the database used: from the system's random source, or a
     /// simulation's seed.
     pub entropy: u64,
+    /// Who is told of the recovery and of checkpoints.
+    pub observer: Option<Arc<dyn EngineObserver>>,
 }
 
 /// What opening a database found and did.
@@ -133,9 +137,12 @@ pub struct Engine {
     pub(crate) door: Door,
     pub(crate) closing: Event,
     recovery: Recovery,
+    pub(crate) observer: Option<Arc<dyn EngineObserver>>,
     pub(crate) runtime: Arc<dyn Runtime>,
     /// What has to live as long as anything may be written: the lock of the directory.
     keep: Mutex<Option<Box<dyn Any + Send + Sync>>>,
+    /// By the runtime's clock.
+    pub(crate) opened_at: Duration,
     over: AtomicBool,
     ended: Event,
 }
@@ -149,32 +156,9 @@ pub(crate) struct Parts {
     pub(crate) incarnation: u64,
     pub(crate) recovery: Recovery,
     pub(crate) read_only: bool,
+    pub(crate) observer: Option<Arc<dyn EngineObserver>>,
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) keep: Box<dyn Any + Send + Sync>,
-}
-
-/// Numbers about an open database.
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub struct EngineStats {
-    /// Bytes a page.
-    pub page_size: usize,
-    /// The buffer pool.
-    pub pool: PoolStats,
-    /// The page file.
-    pub space: SpaceStats,
-    /// The log.
-    pub log: LogUsage,
-    /// The sequence of the last commit.
-    pub sequence: u64,
-    /// The sequence up to which commits are durable.
-    pub durable_sequence: u64,
-    /// Checkpoints since the database was opened.
-    pub checkpoints: u64,
-    /// Operations that the engine's own tasks brought to an end, because they lacked something.
-    pub engine_records: u64,
-    /// Steps by which underfull pages were merged with a sibling or borrowed from it.
-    pub merges: u64,
 }
 
 impl Engine {
@@ -206,6 +190,8 @@ impl Engine {
             door: Door::default(),
             closing: Event::new(),
             recovery: parts.recovery,
+            observer: parts.observer,
+            opened_at: parts.runtime.now(),
             runtime: parts.runtime,
             keep: Mutex::new(Some(parts.keep)),
             over: AtomicBool::new(false),
@@ -292,21 +278,6 @@ impl Engine {
     /// What opening found and did.
     pub fn recovery(&self) -> &Recovery {
         &self.recovery
-    }
-
-    /// Numbers as they are now.
-    pub fn stats(&self) -> EngineStats {
-        EngineStats {
-            page_size: self.pool().page_size(),
-            pool: self.pool().stats(),
-            space: self.pool().file().space(),
-            log: self.log.usage(),
-            sequence: self.log.last_sequence(),
-            durable_sequence: self.log.durable_sequence(),
-            checkpoints: self.checkpoints.count(),
-            engine_records: self.records.count(),
-            merges: self.merges.load(Ordering::Relaxed),
-        }
     }
 
     /// Resolves when everything that was acknowledged before is durable.

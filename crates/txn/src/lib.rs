@@ -35,10 +35,13 @@ mod engine;
 mod error;
 mod job;
 mod large;
+mod layout;
 mod load;
 mod log;
 mod look;
+mod observe;
 mod open;
+mod outline;
 mod overlay;
 mod read;
 mod read_only;
@@ -46,6 +49,7 @@ mod records;
 mod replay;
 mod replay_catalog;
 mod replay_large;
+mod stats;
 mod structure;
 mod tree_options;
 mod trees;
@@ -63,14 +67,18 @@ pub use compact::Compacted;
 #[doc(hidden)]
 pub use door::{Door, Inside};
 pub use dump::{PageShape, Structure};
-pub use engine::{Durability, Engine, EngineOptions, EngineStats, Recovery};
+pub use engine::{Durability, Engine, EngineOptions, Recovery};
 pub use error::{Error, Violation};
+pub use layout::Layout;
 pub use load::{Batches, Finished, Load, LoadedLeaf, ReadBack};
 pub use log::{
     AppendError, Applying, Flip, KeptSegment, Log, LogOptions, LogReader, LogStart, LogUsage,
     Record, WaitDurable,
 };
+pub use observe::{EngineObserver, RecoveryProgress};
 pub use open::DEFAULT_PAGE_SIZE;
+pub use outline::Outline;
+pub use stats::{CheckpointStats, EngineStats, Lookups, Number};
 pub use tree_options::{Gap, KeyType, TreeOptions};
 pub use value_stream::{ValueReader, ValueWriter};
 pub use verify::Report;

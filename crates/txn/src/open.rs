@@ -10,6 +10,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use futures::channel::oneshot;
+use tracing::Instrument;
 use treering_blink::{Forest, TreeRef};
 use treering_bufpool::{Pool, PoolOptions, Refusal};
 use treering_latch::sync::{Mutex, MutexGuard};
@@ -23,6 +24,7 @@ use crate::engine::{Engine, EngineOptions, Parts, Recovery};
 use crate::error::Error;
 use crate::load::Loads;
 use crate::log::{Log, LogStart, is_log_file};
+use crate::observe::Reporter;
 use crate::replay::Replay;
 use crate::replay_large::claim_values;
 
@@ -92,10 +94,11 @@ impl Opening {
     pub(crate) async fn start(self) -> Result<Arc<Engine>, Error> {
         let (done, opened) = oneshot::channel();
         let runtime = Arc::clone(&self.runtime);
-        runtime.spawn(Box::pin(async move {
+        let opening = async move {
             // Whoever drops it, here or on its way, closes the engine.
             let _ = done.send(self.run().await.map(|engine| Unclaimed(Some(engine))));
-        }));
+        };
+        runtime.spawn(Box::pin(opening.in_current_span()));
         // The runtime itself has ended otherwise.
         let mut opened = opened.await.unwrap_or(Err(Error::Closed))?;
         Ok(opened.0.take().expect("an engine is claimed once"))
@@ -202,10 +205,12 @@ impl Opening {
     /// begins once more and leaves the splits to be posted later (I13). As nothing durable has
     /// changed, it may.
     async fn recover(&self) -> Result<Arc<Engine>, Error> {
-        let recovered = match self.replay(Posting::Now).await {
+        let span = || tracing::info_span!("recovery");
+        let recovered = match self.replay(Posting::Now).instrument(span()).await {
             Err(error) if error.file_kind() == Some(FileErrorKind::Full) => {
+                tracing::warn!(%error, "the disk is too full to tidy up now; recovering without");
                 self.give_up_pool().await;
-                self.replay(Posting::Later).await?
+                self.replay(Posting::Later).instrument(span()).await?
             }
             recovered => recovered?,
         };
@@ -230,13 +235,10 @@ impl Opening {
         let built = replay.built_pages();
         replay.finish_deferred().await?;
         let (replayed, sequence, last_segment, segments) =
-            replay.run(Arc::clone(&self.disk), checkpoint).await?;
+            replay.run(Arc::clone(&self.disk), checkpoint, |bytes| self.reporter(bytes)).await?;
         replay.free_loads(built).await?;
         if !self.read_only {
             replay.count_opening().await?;
-        }
-        if replayed > 0 {
-            tracing::info!(replayed, sequence, "recovered from the log");
         }
         let start = LogStart {
             incarnation: self.options.entropy,
@@ -253,6 +255,11 @@ impl Opening {
         };
         let Replay { forest, catalog, .. } = replay;
         Ok(Recovered { forest, catalog, recovery, start })
+    }
+
+    fn reporter(&self, bytes_at_most: u64) -> Reporter {
+        let observer = self.options.observer.clone();
+        Reporter::begin(Arc::clone(&self.runtime), observer, bytes_at_most)
     }
 
     /// The trees of a file, and the cleaner of their pool.
@@ -297,6 +304,7 @@ impl Opening {
             incarnation,
             recovery,
             read_only: self.read_only,
+            observer: self.options.observer.clone(),
             runtime: Arc::clone(&self.runtime),
             keep: keep.expect("an opening makes one engine"),
         });

@@ -14,6 +14,7 @@ use crate::catalog::Catalog;
 use crate::error::Error;
 use crate::load::Loads;
 use crate::log::{KeptSegment, LogReader};
+use crate::observe::Reporter;
 use crate::open::{Posting, wait_for};
 use crate::read_only::check_cache;
 use crate::replay_catalog::unknown_tree;
@@ -46,14 +47,17 @@ impl Epochs for OneEpoch {
 
 impl Replay {
     /// Applies what is in the log behind the checkpoint. Returns how many records that were, the
-    /// last sequence, and the log's segments.
+    /// last sequence, and the log's segments. `reporter` makes the one who reports on it, for so many
+    /// bytes at most.
     pub(crate) async fn run(
         &mut self,
         disk: Arc<dyn Disk>,
         checkpoint: CheckpointInfo,
+        reporter: impl FnOnce(u64) -> Reporter,
     ) -> Result<(u64, u64, u64, Vec<KeptSegment>), Error> {
         let CheckpointInfo { incarnation, log, sequence, .. } = checkpoint;
         let mut reader = LogReader::open(disk, incarnation, log, sequence).await?;
+        let mut reporter = reporter(reader.bytes_at_most());
         let (mut replayed, mut last) = (0, sequence);
         let mut window = Vec::new();
         let mut bytes = 0;
@@ -70,8 +74,20 @@ impl Replay {
                 self.apply(&window).await?;
                 window.clear();
                 bytes = 0;
+                reporter.at(reader.bytes_read(), replayed);
             }
             if at_end {
+                let took = reporter.end(reader.bytes_read(), replayed);
+                if replayed > 0 {
+                    let (bytes, took_ms) = (reader.bytes_read(), took.as_millis() as u64);
+                    tracing::info!(
+                        replayed,
+                        sequence = last,
+                        bytes,
+                        took_ms,
+                        "recovered from the log"
+                    );
+                }
                 return Ok((replayed, last, reader.last_segment(), reader.segments_in_use()));
             }
         }

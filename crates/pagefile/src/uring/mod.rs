@@ -206,7 +206,7 @@ impl Disk for UringDisk {
     }
 
     fn counters(&self) -> DiskCounters {
-        self.shared.counters.read()
+        self.shared.counters.read(self.shared.directory.watch())
     }
 
     fn submit(&self, lane: Lane, requests: &mut Vec<Request>) {

@@ -45,6 +45,8 @@ pub struct LogReader {
     /// The segments of this incarnation from the one that the superblock names on.
     segments: BTreeMap<u64, SegmentFile>,
     last_segment: u64,
+    /// Where it began to read.
+    from: LogPosition,
     /// Where the next group is expected.
     place: LogPosition,
     /// Records up to this sequence are not wanted.
@@ -142,6 +144,7 @@ impl LogReader {
             incarnation,
             segments,
             last_segment,
+            from,
             place: from,
             after_sequence,
             expected: None,
@@ -169,6 +172,19 @@ impl LogReader {
                 return Ok(None);
             }
         }
+    }
+
+    /// How many bytes of log lie before the next group: from where it began to be read.
+    pub fn bytes_read(&self) -> u64 {
+        let whole = self.segments.range(self.from.segment..self.place.segment);
+        let whole: u64 = whole.map(|(_, segment)| segment.size).sum();
+        (whole + self.place.offset).saturating_sub(self.from.offset)
+    }
+
+    /// How many there are at most: all segments from there on may be full.
+    pub fn bytes_at_most(&self) -> u64 {
+        let all: u64 = self.segments.values().map(|segment| segment.size).sum();
+        all.saturating_sub(self.from.offset)
     }
 
     /// The highest number of any segment that exists, of whatever incarnation. A new log begins

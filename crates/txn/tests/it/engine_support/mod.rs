@@ -68,6 +68,7 @@ pub fn options(frames: usize, entropy: u64) -> EngineOptions {
         log: small_log(4),
         create: true,
         entropy,
+        observer: None,
     }
 }
 
