@@ -7,6 +7,7 @@ use indicatif::ProgressBar;
 use treering::{Database, TreeOptions};
 
 use crate::args::{DumpArgs, EngineArgs};
+use crate::dot;
 use crate::dump_format::{FIRST_LINE, escape_into, tree_header};
 use crate::error::{Failure, Verdict};
 use crate::open::{Missing, existing_tree, with_database};
@@ -19,9 +20,10 @@ pub(crate) async fn run(engine: &EngineArgs, args: DumpArgs) -> Result<Verdict, 
     let path = &args.database.database;
     with_database(engine, path, Missing::Refuse, async |database| {
         let trees = chosen(database, path, args.tree.as_deref())?;
-        match args.structure {
-            true => structure(database, &trees).await,
-            false => pairs(database, &trees).await,
+        match (args.structure, args.dot) {
+            (_, true) => dot::run(database, &trees, args.levels.unwrap_or(u8::MAX)).await,
+            (true, false) => structure(database, &trees).await,
+            (false, false) => pairs(database, &trees).await,
         }
     })
     .await?;

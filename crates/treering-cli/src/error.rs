@@ -2,6 +2,7 @@
 
 use std::io;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use treering::ErrorKind;
 
@@ -20,7 +21,7 @@ pub(crate) enum Failure {
     Wrong(String),
     #[error("{0}")]
     UsedWrongly(String),
-    #[error(transparent)]
+    #[error("{}", in_words(.0))]
     Database(#[from] treering::Error),
     /// Standard output was closed by its reader, who has seen enough.
     #[error("nobody reads the output")]
@@ -62,11 +63,94 @@ impl Failure {
     }
 }
 
+/// What the engine says, and what to do about it where that does not say so itself.
+fn in_words(error: &treering::Error) -> String {
+    let said = error.to_string();
+    match cure(error.kind(), cause(error), &said) {
+        Some(cure) => format!("{said}; {cure}"),
+        None => said,
+    }
+}
+
+fn cure(kind: ErrorKind, cause: Option<io::ErrorKind>, said: &str) -> Option<&'static str> {
+    let cure = match kind {
+        ErrorKind::Version => {
+            "use the release that wrote it: `treering dump` with that one, `treering restore` with \
+             this one"
+        }
+        ErrorKind::Damaged if !said.contains("backup") => {
+            "`treering verify` says what is damaged, if it can be opened; what is, comes from a backup"
+        }
+        ErrorKind::Io => match cause? {
+            io::ErrorKind::PermissionDenied if said.contains("io_uring") => {
+                "`--io auto` uses threads where this system refuses io_uring"
+            }
+            io::ErrorKind::PermissionDenied => {
+                "run this as the user who owns the folder, or give this one the right to read and \
+                 write all that is in it"
+            }
+            io::ErrorKind::ReadOnlyFilesystem => {
+                "the database is opened for writing, so copy it to where one can write"
+            }
+            io::ErrorKind::OutOfMemory => "ask for less: --cache, or a limit of this system",
+            io::ErrorKind::NotFound => {
+                "something has removed a part of the database: restore a backup"
+            }
+            _ => "the system's own log may say more; the database is as it was",
+        },
+        _ => return None,
+    };
+    Some(cure)
+}
+
+/// What the operating system said, if it was that.
+fn cause(error: &treering::Error) -> Option<io::ErrorKind> {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        let shared = error.downcast_ref::<Arc<io::Error>>().map(|error| error.kind());
+        if let Some(kind) = shared.or(error.downcast_ref().map(io::Error::kind)) {
+            return Some(kind);
+        }
+        next = error.source();
+    }
+    None
+}
+
 impl From<Verdict> for ExitCode {
     fn from(verdict: Verdict) -> Self {
         match verdict {
             Verdict::Fine => ExitCode::SUCCESS,
             Verdict::Wrong => ExitCode::from(1),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cause_has_its_cure_and_what_has_one_already_gets_no_second() {
+        let of_io = |cause, said: &str| cure(ErrorKind::Io, Some(cause), said).unwrap();
+        let causes = [
+            (io::ErrorKind::PermissionDenied, "opening db", "run this as the user"),
+            (io::ErrorKind::PermissionDenied, "setting up io_uring", "--io auto"),
+            (io::ErrorKind::ReadOnlyFilesystem, "opening db", "copy it"),
+            (io::ErrorKind::OutOfMemory, "reserving memory", "--cache"),
+            (io::ErrorKind::NotFound, "opening db/log-00", "restore a backup"),
+            (io::ErrorKind::Other, "reading db/pages", "the system's own log"),
+        ];
+        for (cause, said, words) in causes {
+            assert!(of_io(cause, said).contains(words), "{cause:?}");
+        }
+        assert_eq!(cure(ErrorKind::Io, None, "an error of nobody"), None);
+        assert!(cure(ErrorKind::Version, None, "version 9").is_some_and(|c| c.contains("dump")));
+        let damaged = |said| cure(ErrorKind::Damaged, None, said);
+        assert!(damaged("the log is damaged").is_some_and(|cure| cure.contains("verify")));
+        assert_eq!(damaged("page 1 is damaged; restore it from a backup"), None);
+        // These say what to do themselves.
+        for kind in [ErrorKind::Full, ErrorKind::Locked, ErrorKind::InvalidOptions] {
+            assert_eq!(cure(kind, None, "said"), None);
         }
     }
 }

@@ -10,8 +10,10 @@
 
 mod acks;
 mod args;
+mod bench;
 mod check;
 mod demo;
+mod dot;
 mod dump;
 mod dump_format;
 mod error;
@@ -22,15 +24,21 @@ pub mod fuzzing;
 mod generate;
 mod input;
 mod keys;
+mod live;
 mod load;
+mod map;
 mod open;
 mod output;
 mod pennysort;
+mod recovery;
 mod restore;
 mod scan;
 mod stat;
+mod svg;
 mod threadskv;
+mod top;
 mod trees;
+mod words;
 
 use std::process::ExitCode;
 
@@ -73,6 +81,8 @@ async fn run(arguments: Arguments) -> Result<Verdict, Failure> {
         Command::Count(tree) => scan::count(engine, tree).await,
         Command::Trees(database) => trees::run(engine, database).await,
         Command::Stat(stat) => stat::run(engine, stat).await,
+        Command::Top(top) => top::run(top).await,
+        Command::Map(map) => map::run(engine, map).await,
         Command::Verify(database) => check::verify(engine, database).await,
         Command::Checkpoint(database) => check::checkpoint(engine, database).await,
         Command::Backup(backup) => check::backup(engine, backup).await,
@@ -84,6 +94,7 @@ async fn run(arguments: Arguments) -> Result<Verdict, Failure> {
         Command::Threadskv(threadskv) => threadskv::run(engine, threadskv).await,
         Command::Completions(completions) => generate::completions(&completions),
         Command::Man(man) => generate::man(&man),
+        Command::Bench(bench) => bench::run(engine, bench).await,
         Command::Demo(demo) => demo::run(engine, demo).await,
     }
 }

@@ -7,6 +7,7 @@ use treering::{Database, Io, Options, Tree};
 use crate::args::{EngineArgs, IoArg, TreeArgs};
 use crate::error::Failure;
 use crate::output::complain;
+use crate::recovery::RecoveryBar;
 
 /// Whether a command makes what is not there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +66,8 @@ pub(crate) async fn open(
     };
     let mut options =
         Options::new().cache_size(engine.cache).io(io).create(missing == Missing::Make);
+    let bar = RecoveryBar::default();
+    options = options.statistics_file(engine.statistics).on_recovery(move |told| bar.at(told));
     if let Some(size) = engine.page_size {
         // What does not fit is no page size anyway; the engine says which ones are.
         options = options.page_size(usize::try_from(size).unwrap_or(usize::MAX));

@@ -135,6 +135,7 @@ fn another_version_is_named() {
     }
     let error = place.run("get db k").failed(2);
     assert!(error.contains("db/pages is of format version 9"), "{error}");
+    assert!(error.contains("use the release that wrote it"), "{error}");
 }
 
 /// CRC-32C, bit by bit.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use clap_complete::Shell;
 
-use super::at_least_one;
+use super::{at_least_one, seconds};
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DatabaseArgs {
@@ -160,6 +160,21 @@ pub(crate) struct DumpArgs {
     /// Level by level, each page: id, fences, slots, fill, right link, flags, children
     #[arg(long)]
     pub(crate) structure: bool,
+    /// The pages of the trees as a graph for Graphviz
+    #[arg(long, conflicts_with = "structure")]
+    pub(crate) dot: bool,
+    /// Of the graph, so many levels, from the root down [default: all]
+    #[arg(long, value_name = "N", requires = "dot", value_parser = clap::value_parser!(u8).range(1..))]
+    pub(crate) levels: Option<u8>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MapArgs {
+    #[command(flatten)]
+    pub(crate) database: DatabaseArgs,
+    /// The file to draw to [default: standard output]
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -193,6 +208,30 @@ pub(crate) struct StatArgs {
     /// As a JSON object
     #[arg(long)]
     pub(crate) json: bool,
+    /// Read all leaves, and not some of them, to say how full they are
+    #[arg(long)]
+    pub(crate) exact: bool,
+    /// Show what a database that is open elsewhere does, a line each time
+    #[arg(long, conflicts_with_all = ["json", "exact"])]
+    pub(crate) watch: bool,
+    /// Seconds between two lines of --watch
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = seconds)]
+    pub(crate) every: u64,
+    /// How many lines of --watch; 0: until it is interrupted
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) count: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TopArgs {
+    #[command(flatten)]
+    pub(crate) database: DatabaseArgs,
+    /// Seconds between two views
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = seconds)]
+    pub(crate) every: u64,
+    /// How many views; 0: until it is interrupted
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) count: u64,
 }
 
 #[derive(Debug, Args)]
@@ -202,6 +241,22 @@ pub(crate) struct BackupArgs {
     /// The folder of the copy: new or empty
     #[arg(value_name = "DEST")]
     pub(crate) destination: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// The folder to make the temporary folder in: on the disk that is to be measured [default: .]
+    #[arg(value_name = "FOLDER")]
+    pub(crate) folder: Option<PathBuf>,
+    /// About how long it takes, in seconds
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = seconds)]
+    pub(crate) seconds: u64,
+    /// Records that are loaded [default: a million, or fewer for a short time]
+    #[arg(long, value_name = "N")]
+    pub(crate) records: Option<u64>,
+    /// Draw the results as SVG, too
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plot: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -11,9 +11,9 @@ use clap::Command;
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Records", &["load", "get", "put", "del", "find", "scan", "count"]),
     ("Trees", &["trees", "rename-tree", "drop-tree"]),
-    ("What is inside", &["stat", "verify"]),
+    ("What is inside", &["stat", "top", "map", "verify"]),
     ("Keeping it", &["backup", "dump", "restore", "checkpoint", "compact"]),
-    ("This program", &["demo", "threadskv", "completions", "man", "help"]),
+    ("This program", &["demo", "bench", "threadskv", "completions", "man", "help"]),
 ];
 
 /// `help` is clap's own and has no line before the command is built.

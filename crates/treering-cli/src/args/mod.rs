@@ -48,6 +48,9 @@ pub(crate) struct EngineArgs {
     /// How the disk is reached
     #[arg(long, global = true, value_enum, default_value = "auto")]
     pub(crate) io: IoArg,
+    /// Offer the statistics of the database to `treering top` while this command has it open
+    #[arg(long, global = true)]
+    pub(crate) statistics: bool,
     /// Bytes that the log may take, if not the default.
     #[arg(skip)]
     pub(crate) log_size: Option<u64>,
@@ -86,8 +89,19 @@ pub(crate) enum Command {
     Count(TreeArgs),
     /// Print `name<TAB>options` of each tree, sorted by name; the default options are empty
     Trees(DatabaseArgs),
-    /// Print what the database consists of
+    /// Print what the database consists of: trees, height, fill, space, cache, log
+    ///
+    /// Of a database that another process has open, what that one offers is shown, if it was opened
+    /// with `Options::statistics_file`; with --watch, what happens there, second by second.
     Stat(StatArgs),
+    /// Show what a database that is open elsewhere does, second by second
+    ///
+    /// It has to have been opened with `Options::statistics_file`.
+    Top(TopArgs),
+    /// Draw the page file as SVG: what is where, how full, what is free
+    ///
+    /// All pages of all trees are read for it. A large file is drawn with many pages a cell.
+    Map(MapArgs),
     /// Check every page, link, fence, order, reachability, the space map and the log
     ///
     /// Prints a line for each thing that is wrong, naming the place; exit code 1 if there is any.
@@ -102,7 +116,7 @@ pub(crate) enum Command {
     RenameTree(RenameTreeArgs),
     /// Drop a tree with all that is in it, durably
     DropTree(DropTreeArgs),
-    /// Print all pairs as text that `restore` reads; with --structure, the pages of the trees
+    /// Print all pairs as text that `restore` reads; with --structure or --dot, the pages
     ///
     /// The text keeps the trees' names, their options, and each key's duplicates in their order.
     /// Writers that go on meanwhile may or may not be in it: what is there all along is.
@@ -128,6 +142,12 @@ pub(crate) enum Command {
     ///
     /// `treering man ~/.local/share/man/man1`, then `man treering` or `man treering-load`.
     Man(ManArgs),
+    /// Measure this disk and this machine, and say what to expect
+    ///
+    /// A bulk load, durable commits, lookups in memory and from disk, a scan: in a temporary folder,
+    /// which goes away again. What it prints is of this machine as it is now, with all else that it
+    /// does.
+    Bench(BenchArgs),
     /// See it work: load a million records, be killed amid more, recover, lose nothing
     Demo(DemoArgs),
 }
@@ -144,6 +164,10 @@ fn size(text: &str) -> Result<u64, String> {
     let number: u64 =
         digits.parse().map_err(|_| "a size is a number of bytes, or one with K, M, G or T")?;
     number.checked_mul(1 << shift).ok_or_else(|| "that many bytes cannot be counted".into())
+}
+
+fn seconds(text: &str) -> Result<u64, String> {
+    at_least_one(text).map(|number| number as u64)
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {
