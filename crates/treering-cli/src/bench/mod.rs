@@ -10,7 +10,7 @@ mod report;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use treering::{Database, Options, Tree};
+use treering::{Database, Tree};
 
 use crate::args::{BenchArgs, EngineArgs};
 use crate::error::{Failure, Verdict};
