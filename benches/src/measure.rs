@@ -41,7 +41,7 @@ pub fn cpu_seconds() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
-/// Has `tasks` tasks of the runtime do `work` until the time is up, each one after the other. `work` gets the
+/// Has `tasks` tasks of the runtime do `work` until the time is up, each once at least. `work` gets the
 /// number of its task, and how often that task has done it before.
 ///
 /// # Errors
@@ -63,12 +63,15 @@ where
             tokio::spawn(async move {
                 let (mut times, mut turn) = (Vec::new(), 0);
                 let mut now = Instant::now();
-                while now < until {
+                loop {
                     work(task, turn).await?;
                     turn += 1;
                     let end = Instant::now();
                     times.push((end - now).as_nanos() as u64);
                     now = end;
+                    if now >= until {
+                        break;
+                    }
                 }
                 Ok::<_, Failure>(times)
             })
