@@ -18,6 +18,8 @@
 //! the first bytes of the right key, up to and including the one in which it differs from the left.
 //! Between inner pages it is the first key of the right page.
 
+use std::ops::Range;
+
 use crate::build::{Image, PageSpec, build};
 use crate::gap::Gap;
 use crate::layout::{HEADER_LEN, SLOT_LEN, max_key_len, max_record_len, varint_len};
@@ -99,7 +101,6 @@ struct Cut {
     at: usize,
     /// By how many bytes the page and those behind it differ in size.
     imbalance: usize,
-    fits: bool,
 }
 
 impl<'a> Cutter<'a> {
@@ -145,33 +146,59 @@ impl<'a> Cutter<'a> {
     /// Where the first of `pages` pages ends if they begin at `from`.
     fn cut(&self, from: usize, pages: usize, policy: Policy) -> usize {
         let end = self.entries.len();
-        let cuts = self.fitting(from).filter(|(cut, _)| *cut < end);
-        let mut cuts: Vec<Cut> = cuts
-            .map(|(at, left)| {
-                let right = self.size(at, end);
-                let fits = pages > 2 || self.fits_size(at, end, &right);
-                Cut { at, imbalance: left.most.abs_diff(right.most / (pages - 1)), fits }
-            })
-            .filter(|cut| cut.fits)
-            .collect();
-        match policy {
-            Policy::Ascending | Policy::Filled => cuts.reverse(),
-            Policy::Balanced => {
-                let best = cuts.iter().map(|cut| cut.imbalance).min().unwrap_or(0);
-                let tolerated = best + self.size(from, end).most / pages / 5;
-                let rank = |cut: &Cut| match cut.imbalance {
-                    near if near <= tolerated => (0, self.separators[cut.at], near),
-                    far => (1, far, 0),
-                };
-                if pages == 2 {
-                    // The rest fits, as every one of these was asked for: a split, nearly always.
-                    return cuts.iter().min_by_key(|cut| rank(cut)).map_or(from + 1, |cut| cut.at);
-                }
-                cuts.sort_unstable_by_key(rank);
+        if pages == 2 && policy == Policy::Balanced {
+            // A split, nearly always. If bytes balance where entries do, no other cut is measured.
+            let tolerated = self.size(from, end).most / 10;
+            let near = self.near_middle(from).filter_map(|at| self.cut_in_two(from, at));
+            let near = near.filter(|cut| cut.imbalance <= tolerated);
+            if let Some(cut) = near.min_by_key(|cut| (self.separators[cut.at], cut.imbalance)) {
+                return cut.at;
             }
         }
+        let cuts = self.fitting(from).filter(|(cut, _)| *cut < end);
+        let cuts = cuts.filter_map(|(at, left)| {
+            let right = self.size(at, end);
+            let fits = pages > 2 || self.fits_size(at, end, &right);
+            fits.then(|| Cut { at, imbalance: left.most.abs_diff(right.most / (pages - 1)) })
+        });
+        let cuts: Vec<usize> = match policy {
+            Policy::Ascending | Policy::Filled => {
+                let mut cuts: Vec<usize> = cuts.map(|cut| cut.at).collect();
+                cuts.reverse();
+                cuts
+            }
+            Policy::Balanced => self.balanced(from, cuts.collect(), pages),
+        };
         let rest_fits = |cut: &usize| pages == 2 || self.pages_filled(*cut) < pages;
-        cuts.into_iter().map(|cut| cut.at).find(rest_fits).unwrap_or(from + 1)
+        cuts.into_iter().find(rest_fits).unwrap_or(from + 1)
+    }
+
+    /// Cuts in the order of preference, if bytes are to balance.
+    fn balanced(&self, from: usize, mut cuts: Vec<Cut>, pages: usize) -> Vec<usize> {
+        let best = cuts.iter().map(|cut| cut.imbalance).min().unwrap_or(0);
+        let tolerated = best + self.size(from, self.entries.len()).most / pages / 5;
+        cuts.sort_unstable_by_key(|cut| match cut.imbalance {
+            near if near <= tolerated => (0, self.separators[cut.at], near),
+            far => (1, far, 0),
+        });
+        cuts.into_iter().map(|cut| cut.at).collect()
+    }
+
+    /// The cuts with about as many bytes of entries before as behind them.
+    fn near_middle(&self, from: usize) -> Range<usize> {
+        let (begin, end) = (self.sums[from].bytes, self.sums[self.entries.len()].bytes);
+        let share = |percent: usize| begin + (end - begin) * percent / 100;
+        let at_least = |bytes: usize| self.sums.partition_point(|sums| sums.bytes < bytes);
+        let range = at_least(share(43))..at_least(share(57));
+        range.start.max(from + 1)..range.end.min(self.entries.len())
+    }
+
+    /// The cut at `at`, if both pages fit.
+    fn cut_in_two(&self, from: usize, at: usize) -> Option<Cut> {
+        let end = self.entries.len();
+        let (left, right) = (self.size(from, at), self.size(at, end));
+        let fits = self.fits_size(from, at, &left) && self.fits_size(at, end, &right);
+        fits.then(|| Cut { at, imbalance: left.most.abs_diff(right.most) })
     }
 
     /// How many pages the entries from `from` on take: exact up to two.
