@@ -11,7 +11,7 @@ use crate::svg::{Anchor, Fill, Picture};
 #[derive(Default)]
 pub(crate) struct Results {
     pub(crate) all: Vec<Measured>,
-    /// Bytes of the file that were in use at the end.
+    /// Bytes of the file that were in use after the load.
     pub(crate) file_bytes: u64,
     /// The system caches pages beside the database.
     pub(crate) buffered: bool,
