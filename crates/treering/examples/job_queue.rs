@@ -19,7 +19,7 @@ use futures::{StreamExt, TryStreamExt};
 use tokio::task::JoinSet;
 use treering::{Database, Durability, Error, ErrorKind, Options, TypedTree};
 
-const JOBS: u64 = 2000;
+const JOBS: u64 = 1000;
 const WORKERS: u32 = 16;
 
 #[derive(Clone)]
