@@ -156,6 +156,7 @@
 //!
 //! * `serde`: values through serde, `Serde<T>`.
 //! * `bytemuck`: plain structs as values, looked at where they are, `Pod<T>`.
+//! * `metrics`: times and numbers go to the recorder of the `metrics` facade, `Options::metrics`.
 //!
 //! The guide is in the repository's
 //! [`docs`](https://github.com/treering-db/treering/tree/main/docs): getting started, guarantees, tuning,

@@ -150,6 +150,11 @@ impl Database {
         self.db.stats()
     }
 
+    /// How the disk is reached, in a few words for people. Does not block.
+    pub fn backend(&self) -> String {
+        self.db.backend()
+    }
+
     /// What opening the database found and did. Does not block.
     pub fn recovery(&self) -> &Recovery {
         self.db.recovery()

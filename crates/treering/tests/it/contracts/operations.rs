@@ -130,6 +130,13 @@ pub(super) const READING: &[Kind] = kinds! {
     "TypedTree::get_with" => |w, n| {
         assert_eq!(w.typed.get_with(u64::MAX, |text: &str| text.len()).await?, None);
     }
+    "Database::layout Database::outline" => |w, n| {
+        let layout = w.db.layout().await?;
+        assert!(!layout.slots.is_empty());
+        let outline = w.db.outline("t", 2).await?;
+        assert!(outline.is_some_and(|outline| outline.height > 1));
+        assert!(w.db.outline("there is none", 2).await?.is_none());
+    }
     "Structure::next" => |w, n| {
         let mut pages = w.db.structure("t")?.unwrap();
         for _ in 0..10 {

@@ -98,6 +98,8 @@ pub(super) fn shown() -> BTreeSet<&'static str> {
         "Database::verify" => db.verify(),
         "Database::close" => db.close(),
         "Structure::next" => pages.next(),
+        "Database::layout" => db.layout(),
+        "Database::outline" => db.outline("t", 2),
         "Tree::get" => tree.get("k"),
         "Tree::get_with" => tree.get_with("k", <[u8]>::len),
         "Tree::get_many" => tree.get_many(["k"]),
