@@ -2,9 +2,9 @@
 //!
 //! [`Leaves::plan`] takes everything that the change needs by `try`: each leaf is prepared for the
 //! epoch (an image that a checkpoint still needs is captured, room for the next one reserved), and
-//! where the new contents do not fit in place, the leaf's new image and those of its new right
-//! siblings are built in private memory, with frames and page ids for them. The caller then appends
-//! its log record. [`Plan::commit`] writes the pages.
+//! where the new contents do not fit in place, the leaf's new image is built in private memory, and its new
+//! right siblings in frames of their own, which nobody can reach yet. The caller then appends its log
+//! record. [`Plan::commit`] writes the leaf and makes its siblings known.
 //!
 //! A split leaves a right link behind and the flag that says that the parent does not know it yet
 //! (I3). A root keeps its page: its contents move to new pages, and it becomes their parent.
@@ -12,14 +12,15 @@
 use treering_bufpool::{ExclusivePage, NewPage, Pool};
 use treering_pagefile::{PageId, Room};
 
-use crate::build::{Image, PageSpec, build};
+use crate::build::{PageSpec, build};
 use crate::entries::Entries;
-use crate::forest::{Blocked, TreeRef};
+use crate::forest::{Blocked, Forest, TreeRef};
 use crate::gap::Gap;
 use crate::layout::{Lengths, SLOT_LEN};
 use crate::leaves::Leaves;
 use crate::page::Page;
 use crate::partition::{Part, Policy, partition};
+use crate::spare::Kept;
 use crate::stored::{Kind, Reference, Stored};
 use crate::words::Words;
 
@@ -115,7 +116,8 @@ impl<'f> Leaves<'f> {
             let how = if fits_in_place(&Page::new(page.words()), edits) {
                 How::InPlace(edits.to_vec())
             } else {
-                How::Rebuild(rebuild(pool, *tree, page, &Edited::new(page, edits), room)?)
+                let edited = Edited::new(page, edits);
+                How::Rebuild(rebuild(self.forest, *tree, page, &edited, room)?)
             };
             changes.push(Change { leaf, how });
         }
@@ -256,8 +258,9 @@ impl Edited {
 
 /// The new contents of a page, and of the pages split off from it.
 pub(crate) struct Rebuilt<'f> {
-    own: Image,
-    new: Vec<(NewPage<'f>, Image)>,
+    own: Kept<'f>,
+    /// Written, but not published.
+    new: Vec<NewPage<'f>>,
     /// The pages whose right link will be flagged.
     unposted: Vec<PageId>,
     /// References that are in none of them any more.
@@ -266,12 +269,13 @@ pub(crate) struct Rebuilt<'f> {
 
 /// Builds the pages that `entries` need in the place of `page`.
 pub(crate) fn rebuild<'f>(
-    pool: &'f Pool,
+    forest: &'f Forest,
     tree: TreeRef,
     page: &ExclusivePage<'_>,
     edited: &Edited,
     room: Room,
 ) -> Result<Rebuilt<'f>, Blocked> {
+    let pool: &'f Pool = forest.pool();
     let view = Page::new(page.words());
     let (mut low, mut high) = (Vec::new(), Vec::new());
     view.low_into(&mut low);
@@ -290,7 +294,7 @@ pub(crate) fn rebuild<'f>(
     let replaced = edited.replaced.clone();
     let old_link = (view.right(), view.unposted());
     if parts.len() > 1 && page.page() == tree.root {
-        return grow_root(pool, &spec, parts, replaced, room);
+        return grow_root(forest, &spec, parts, replaced, room);
     }
     let mut new = Vec::new();
     for _ in 1..parts.len() {
@@ -301,9 +305,9 @@ pub(crate) fn rebuild<'f>(
     let lefts = std::iter::once(page.page()).chain(new.iter().map(NewPage::id));
     // The last part has the link to the old right sibling, which may not be posted either.
     let unposted = lefts.take(new.len() + usize::from(old_link.1)).collect();
-    let mut images = parts.into_iter().map(|part| part.image);
-    let own = images.next().expect("a page's entries make at least one page");
-    Ok(Rebuilt { own, new: new.into_iter().zip(images).collect(), unposted, replaced })
+    let (own, right) = parts.split_first().expect("a page's entries make at least one page");
+    write_new(&new, right);
+    Ok(Rebuilt { own: forest.spares.keep(&own.image), new, unposted, replaced })
 }
 
 /// How densely fillers are spread over the leaves that take over `entries` from `page`, or from it
@@ -316,7 +320,7 @@ pub(crate) fn gap_for<W: Words>(tree: TreeRef, page: &Page<W>, entries: &Entries
 /// The root keeps its page: all that it held moves to new pages, and it becomes their parent, at as
 /// high a level as it takes to have room for their separators.
 fn grow_root<'f>(
-    pool: &'f Pool,
+    forest: &'f Forest,
     spec: &PageSpec<'_>,
     mut parts: Vec<Part>,
     replaced: Vec<Reference>,
@@ -327,7 +331,7 @@ fn grow_root<'f>(
     loop {
         let mut children = Vec::new();
         for _ in &parts {
-            children.push(pool.try_new_page(room)?);
+            children.push(forest.pool().try_new_page(room)?);
         }
         let links = children.iter().skip(1).map(|page| (Some(page.id()), false)).collect();
         link(&mut parts, links, (None, false));
@@ -340,8 +344,10 @@ fn grow_root<'f>(
         let built = build(&spec, &entries);
         let above =
             if built.is_none() { partition(&spec, &entries, Policy::Balanced) } else { Vec::new() };
-        new.extend(children.into_iter().zip(parts.into_iter().map(|part| part.image)));
+        write_new(&children, &parts);
+        new.extend(children);
         if let Some(own) = built {
+            let own = forest.spares.keep(&own);
             return Ok(Rebuilt { own, new, unposted: Vec::new(), replaced });
         }
         parts = above;
@@ -358,11 +364,17 @@ fn link(parts: &mut [Part], mut links: Vec<(Option<PageId>, bool)>, old: (Option
     }
 }
 
+/// Writes new pages, which nobody can reach.
+fn write_new(new: &[NewPage<'_>], parts: &[Part]) {
+    for (page, part) in new.iter().zip(parts) {
+        part.image.write_to(page.words());
+    }
+}
+
 impl Rebuilt<'_> {
-    /// Writes the new pages, then the old one, whose exclusive latch the caller holds.
+    /// Makes the new pages known, then writes the old one, whose exclusive latch the caller holds.
     pub(crate) fn commit(self, page: &ExclusivePage<'_>, epoch: u64) -> Vec<PageId> {
-        for (new, image) in self.new {
-            image.write_to(new.words());
+        for new in self.new {
             new.publish(epoch);
         }
         self.own.write_to(page.words());

@@ -9,6 +9,7 @@ use treering_latch::sync::Mutex;
 use treering_pagefile::{FileError, PageId};
 
 use crate::gap::Gap;
+use crate::spare::Spares;
 
 /// A tree: its number, which its pages carry, and its root page, which stays while the tree grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -92,6 +93,7 @@ pub struct Forest {
     pool: Arc<Pool>,
     unposted: Reports,
     underfull: Reports,
+    pub(crate) spares: Spares,
 }
 
 /// Pages that an engine task should look at.
@@ -130,7 +132,12 @@ impl Reports {
 impl Forest {
     /// The trees in `pool`.
     pub fn new(pool: Arc<Pool>) -> Self {
-        Self { pool, unposted: Reports::new(UNPOSTED_MAX), underfull: Reports::new(UNDERFULL_MAX) }
+        Self {
+            pool,
+            unposted: Reports::new(UNPOSTED_MAX),
+            underfull: Reports::new(UNDERFULL_MAX),
+            spares: Spares::default(),
+        }
     }
 
     /// The pool under the trees.

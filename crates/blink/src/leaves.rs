@@ -42,9 +42,10 @@ impl Forest {
     ) -> Result<Result<Leaves<'_>, Blocked>, TreeError> {
         let mut absent = Vec::new();
         let (mut found, mut last) = (0, None);
+        let mut coming = keys.clone().skip(ways.len());
         for (index, (tree, key)) in keys.clone().enumerate() {
             if index == ways.len() {
-                ways.push(Way::default());
+                self.find_leaves(coming.by_ref().take(AT_ONCE), ways)?;
             }
             let way = &mut ways[index];
             match self.descend(tree, 0, Target::At(key), way, |_| ())? {
@@ -69,9 +70,10 @@ impl Forest {
             return Ok(Err(Blocked::Fetch(absent)));
         }
         let mut leaves = Leaves { forest: self, pages: Vec::new(), of_key: Vec::new() };
+        let mut fences = Fences::default();
         for ((tree, key), way) in keys.zip(ways) {
             let candidate = way.page().unwrap_or(tree.root);
-            if let Err(blocked) = leaves.add(tree, key, candidate) {
+            if let Err(blocked) = leaves.add(tree, key, candidate, &mut fences) {
                 return Ok(Err(blocked));
             }
             if leaves.len() > leaves_max {
@@ -80,11 +82,56 @@ impl Forest {
         }
         Ok(Ok(leaves))
     }
+
+    /// The ways of some keys up to their leaves, as far as the pages above them are in memory. The leaves
+    /// of a batch are mostly not in the processor's caches: here it is asked for several of them, and brings
+    /// them at the same time, where descent after descent would wait for each.
+    fn find_leaves<'k>(
+        &self,
+        mut keys: impl Iterator<Item = (TreeRef, &'k [u8])>,
+        ways: &mut Vec<Way>,
+    ) -> Result<(), TreeError> {
+        let Some(first) = keys.next() else { return Ok(()) };
+        let Some(second) = keys.next() else {
+            ways.push(Way::default());
+            return Ok(());
+        };
+        for (tree, key) in [first, second].into_iter().chain(keys) {
+            let target = Target::At(key);
+            let mut way = Way::default();
+            let child = |parent: &Live<'_>| parent.child(target.child_slot(parent));
+            match self.descend(tree, 1, target, &mut way, child) {
+                Ok(Step::Done((_, leaf))) => {
+                    self.pool().will_look(leaf);
+                    way = Way::to_leaf(Some(leaf));
+                }
+                Ok(Step::Fetch(_)) => {}
+                // Its root is its leaf.
+                Err(TreeError::Shallow { .. }) => way = Way::default(),
+                Err(error) => return Err(error),
+            }
+            ways.push(way);
+        }
+        Ok(())
+    }
+}
+
+/// Room for the fences of two leaves.
+#[derive(Default)]
+struct Fences {
+    high: Vec<u8>,
+    low: Vec<u8>,
 }
 
 impl<'f> Leaves<'f> {
     /// Latches the leaf of `key`, which was `candidate` a moment ago.
-    fn add(&mut self, tree: TreeRef, key: &[u8], candidate: PageId) -> Result<(), Blocked> {
+    fn add(
+        &mut self,
+        tree: TreeRef,
+        key: &[u8],
+        candidate: PageId,
+        fences: &mut Fences,
+    ) -> Result<(), Blocked> {
         let pool = self.forest.pool();
         let last = self.pages.last().filter(|(last_tree, _)| *last_tree == tree);
         let mut next = match last {
@@ -96,7 +143,7 @@ impl<'f> Leaves<'f> {
                         self.of_key.push(self.pages.len() - 1);
                         return Ok(());
                     }
-                    Position::Beyond => self.pin_beyond(tree, last, candidate)?,
+                    Position::Beyond => self.pin_beyond(tree, last, candidate, fences)?,
                 }
             }
             None => {
@@ -149,20 +196,20 @@ impl<'f> Leaves<'f> {
         tree: TreeRef,
         last: &ExclusivePage<'f>,
         candidate: PageId,
+        Fences { high, low }: &mut Fences,
     ) -> Result<PinnedPage<'f>, Blocked> {
         let pool = self.forest.pool();
         let view = Page::new(last.words());
         let right = view.right().ok_or(Blocked::Moved)?;
-        let mut high = Vec::new();
-        if right != candidate && view.high_into(&mut high) {
+        high.clear();
+        if right != candidate && view.high_into(high) {
             let pinned = pin(pool, candidate)?;
-            let mut low = Vec::new();
             // One look: it may turn out to lie to the left, where somebody may hold it and wait for
             // `last`, or this batch itself has it.
             let mut look = |words: &[_]| {
                 let view = Page::new(words);
                 low.clear();
-                view.low_into(&mut low);
+                view.low_into(low);
                 view.tree() == tree.id && view.is_leaf()
             };
             let is_leaf = match planted_bug!(BatchWaitsToLook) {
@@ -209,3 +256,6 @@ impl<'f> Leaves<'f> {
 
 /// Right links followed for one key before the step starts over with a descent.
 const RIGHT_STEPS_MAX: usize = 64;
+/// Leaves that are asked for before they are looked at: more than the processor brings at a time, and
+/// few enough to be still there when their turn comes.
+const AT_ONCE: usize = 32;

@@ -39,6 +39,7 @@ mod page;
 mod partition;
 mod post;
 mod scan;
+mod spare;
 mod stored;
 mod words;
 

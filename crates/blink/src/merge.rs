@@ -203,7 +203,7 @@ impl Forest {
             return Ok(Merged::default());
         }
         let latched = Latched { tree, left: left_page, right: right_page, parent: parent_page };
-        latched.merge_or_borrow(pool, &low, &middle, epochs)
+        latched.merge_or_borrow(self, &low, &middle, epochs)
     }
 
     /// First its parent has to be told of its right sibling.
@@ -300,11 +300,12 @@ impl<'p> Latched<'p> {
     /// `low` and `middle` are the low fences of both pages.
     fn merge_or_borrow<E: Epochs>(
         self,
-        pool: &'p Pool,
+        forest: &'p Forest,
         low: &[u8],
         middle: &[u8],
         epochs: &E,
     ) -> Result<Merged, Blocked> {
+        let pool: &'p Pool = forest.pool();
         let (left_view, right_view) = (Page::new(self.left.words()), Page::new(self.right.words()));
         let (right_id, right_link) = (self.right.page(), right_view.right());
         let mut entries = Entries::of(&left_view);
@@ -345,7 +346,7 @@ impl<'p> Latched<'p> {
         reserved.prepare(&left, epoch, Room::Shrinking)?;
         reserved.prepare(&parent, epoch, Room::Shrinking)?;
         let separator = borrowed.as_ref().map(|part| part.low.clone());
-        let plan = plan_parent(pool, tree, &parent, middle, separator.as_deref(), right_id)?;
+        let plan = plan_parent(forest, tree, &parent, middle, separator.as_deref(), right_id)?;
         let right = match borrowed {
             None => Right::Freed(right.doom(epoch)?),
             Some(mut part) => {
@@ -390,7 +391,7 @@ impl<'p> Latched<'p> {
 
 /// Plans the parent's change: separator `old` goes; `new`, if there is one, leads to `right`.
 fn plan_parent<'p>(
-    pool: &'p Pool,
+    forest: &'p Forest,
     tree: TreeRef,
     parent: &ExclusivePage<'_>,
     old: &[u8],
@@ -408,7 +409,8 @@ fn plan_parent<'p>(
         Edit { index: 0, key: new, value: Some(Stored::Inline(&child)) },
     ];
     edits.sort_by(|a, b| a.key.cmp(b.key));
-    Ok(Parent::Rebuild(rebuild(pool, tree, parent, &Edited::new(parent, &edits), Room::Shrinking)?))
+    let edited = Edited::new(parent, &edits);
+    Ok(Parent::Rebuild(rebuild(forest, tree, parent, &edited, Room::Shrinking)?))
 }
 
 fn edit_parent(parent: &ExclusivePage<'_>, old: &[u8], new: Option<&[u8]>, right: PageId) {

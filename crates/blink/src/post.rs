@@ -164,7 +164,7 @@ impl Forest {
             let edited = Edited::new(&parent_page, &[edit]);
             // A page whose right sibling is not posted cannot be merged: so that space can come back,
             // the parent may grow into what is kept for that (I13).
-            rebuilt = Some(rebuild(pool, tree, &parent_page, &edited, Room::Shrinking)?);
+            rebuilt = Some(rebuild(self, tree, &parent_page, &edited, Room::Shrinking)?);
         }
 
         let entered = epochs.try_enter(epoch).ok_or(Blocked::Moved)?;

@@ -18,9 +18,7 @@ impl Pool {
             if !planted_bug!(EmptyFrameWithoutFence) {
                 fence(Ordering::Release);
             }
-            if self.populated.is_using(index as usize) {
-                self.clean_wanted.notify(1);
-            }
+            self.populated.is_using(index as usize);
             return Some(index);
         }
         // A frame that can be had is warm for one round at most, so the second finds it.

@@ -103,8 +103,9 @@ const LINE_LEN: usize = 64;
 /// The header, and 24 slots.
 const PREFETCHED_LINES: usize = 4;
 
+/// Asks the processor to bring a cache line.
 #[inline]
-fn prefetch(at: *const u8) {
+pub(crate) fn prefetch(at: *const u8) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     // SAFETY: a prefetch is a hint, and has no effect that a program sees at any address.
     unsafe {

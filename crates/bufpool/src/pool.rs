@@ -12,7 +12,7 @@ use treering_pagefile::{Completion, Health, IoBuf, MapEntry, PageFile, PageId};
 use crate::frame::Frame;
 use crate::guard::{OwnedPin, PinnedPage};
 use crate::load::LoadQueue;
-use crate::memory::FrameMemory;
+use crate::memory::{FrameMemory, prefetch};
 use crate::overflow::Values;
 use crate::populate::Populated;
 use crate::staging::Staging;
@@ -133,8 +133,8 @@ impl Pool {
             health,
             table,
             frames: (0..options.frames).map(|_| Frame::new()).collect(),
+            populated: Populated::new(&memory, options.frames, page_size),
             memory,
-            populated: Populated::new(options.frames, page_size),
             empty: Mutex::new((0..options.frames as u32).rev().collect()),
             hand: AtomicUsize::new(0),
             loads: Mutex::default(),
@@ -198,6 +198,16 @@ impl Pool {
             }
         }
         self.read_latched(page, look)
+    }
+
+    /// Asks the processor to bring what a look at the page begins with, if it is resident: for who will look
+    /// at it soon and has something else to do first.
+    #[inline]
+    pub fn will_look(&self, page: PageId) {
+        if let Place::Resident(index) = self.table.place(page) {
+            prefetch(std::ptr::from_ref(&self.frames[index as usize]).cast());
+            self.memory.prefetch(index as usize);
+        }
     }
 
     /// One optimistic look at a page, which never waits, whatever latches the caller holds. `None`:

@@ -78,7 +78,7 @@ impl Pool {
         Ok(())
     }
 
-    /// Keeps clean frames ahead of demand, and memory for those never used, and ends the grace of loaded pages that nobody looks at,
+    /// Keeps clean frames ahead of demand, and ends the grace of loaded pages that nobody looks at,
     /// until [`Pool::stop`]. Run once, by an engine task.
     pub async fn run_cleaner(self: Arc<Self>, runtime: Arc<dyn Runtime>) {
         let mut grace = None;
@@ -93,10 +93,6 @@ impl Pool {
                 self.fail_waiting(&error);
                 self.relief.notify(usize::MAX);
                 return;
-            }
-            if self.populated.step(&self.memory) {
-                yield_now().await;
-                continue;
             }
             let needed = self.cleaning_needed();
             if !needed && !self.crowded.load(Ordering::SeqCst) {
