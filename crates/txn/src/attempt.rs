@@ -102,7 +102,7 @@ impl Engine {
 
     fn try_apply(&self, job: &mut Job, ways: &mut Vec<Way>) -> Result<Outcome, Attempt> {
         let _entered = self.enter().map_err(Attempt::Failed)?;
-        let Job { batch, order, written: values, known } = job;
+        let Job { batch, order, written: values, known, durable } = job;
         let keys = order.iter().map(|&index| {
             let op = batch.op(index);
             (op.tree, op.key)
@@ -166,6 +166,9 @@ impl Engine {
         let epoch = self.log.epoch();
         let plan = leaves.plan(epoch, &edits)?;
         let applying = self.log.try_append(epoch, &body)?;
+        if *durable && body.len() >= FLUSH_AHEAD_MIN {
+            self.log.flush_ahead(applying.sequence());
+        }
         let Decision { mut outcome, changes, old_large, .. } = decision;
         outcome.sequence = applying.sequence();
         for change in changes.iter().filter(|change| change.gives) {
@@ -182,6 +185,9 @@ impl Engine {
         Ok(outcome)
     }
 }
+
+/// Bytes of a batch whose pages take about as long to change as its record to be written.
+const FLUSH_AHEAD_MIN: usize = 64 << 10;
 
 /// What becomes of one key.
 struct Change {

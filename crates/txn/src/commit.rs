@@ -42,7 +42,7 @@ impl Engine {
         let ops = (0..batch.len()).map(|index| batch.op(index));
         let mut giving = ops.filter(|op| op.kind.gives_value());
         let large = giving.any(|op| self.is_large(op.key, op.value));
-        let job = Job::new(batch);
+        let job = Job::new(batch, durability);
         let settled = match (big, large) {
             (true, _) => self.apply_deferred(job).await,
             (false, true) => self.apply_large(job).await,

@@ -8,7 +8,7 @@ use treering_bufpool::{ValueRef, Written};
 use treering_pagefile::{FileError, FileErrorKind};
 
 use crate::batch::Batch;
-use crate::engine::Engine;
+use crate::engine::{Durability, Engine};
 use crate::error::Error;
 
 /// A batch, and what its attempts use.
@@ -22,12 +22,16 @@ pub(crate) struct Job {
     pub(crate) written: BTreeMap<usize, Written>,
     /// Large values that were there before, as far as the batch has to know them.
     pub(crate) known: Known,
+    /// Somebody will wait until it is durable.
+    pub(crate) durable: bool,
 }
 
 impl Job {
-    pub(crate) fn new(batch: Batch) -> Self {
+    pub(crate) fn new(batch: Batch, durability: Durability) -> Self {
         let order = batch.order();
-        Self { batch: Arc::new(batch), order, written: BTreeMap::new(), known: Known::default() }
+        let (written, known) = (BTreeMap::new(), Known::default());
+        let durable = durability == Durability::Durable;
+        Self { batch: Arc::new(batch), order, written, known, durable }
     }
 }
 

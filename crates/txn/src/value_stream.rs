@@ -112,7 +112,7 @@ impl Engine {
                 Ok(written) => {
                     let mut batch = Batch::new();
                     batch.push(tree, OpKind::Put, &key, b"");
-                    let mut job = Job::new(batch);
+                    let mut job = Job::new(batch, Durability::None);
                     job.written.insert(0, written);
                     self.hand_over(job, done).await;
                 }

@@ -120,12 +120,11 @@ impl Log {
             return Due::Stop;
         }
         let mut state = self.lock();
-        let Some(since) = state.soon else {
+        let Some(at) = state.soon else {
             state.idle = true;
             return Due::Idle;
         };
-        let age = self.runtime.now().saturating_sub(since);
-        match self.options.flush_delay.checked_sub(age) {
+        match at.checked_sub(self.runtime.now()) {
             Some(left) if !left.is_zero() => Due::Later(left),
             _ => Due::Now(self.last_sequence()),
         }

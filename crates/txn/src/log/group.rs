@@ -34,7 +34,7 @@ pub(super) struct State {
     pub(super) count: u64,
     /// The sequence of the first of them.
     pub(super) first_sequence: u64,
-    /// Since when somebody wants the filling group to be written soon, but does not wait for it.
+    /// When the filling group is to be written at the latest, though nobody waits for it.
     pub(super) soon: Option<Duration>,
     /// The buffer that fills next, while no sealed group is being copied out of it.
     spare: Option<Vec<u8>>,
@@ -184,12 +184,27 @@ impl Log {
         if !filling || state.soon.is_some() {
             return;
         }
-        state.soon = Some(self.runtime.now());
+        state.soon = Some(self.runtime.now().saturating_add(self.options.flush_delay));
         let wake = std::mem::take(&mut state.idle);
         drop(state);
         if wake {
             self.dirty.notify(usize::MAX);
         }
+    }
+
+    /// Has everything up to `sequence` written at once, by the background or the completion of the group on
+    /// its way: for who has just appended much, will wait for it, and has its pages to change first,
+    /// under latches. Cheap, and does no I/O.
+    pub fn flush_ahead(&self, sequence: u64) {
+        let mut state = self.lock();
+        if state.on_its_way.is_some() {
+            state.wanted = state.wanted.max(sequence);
+            return;
+        }
+        state.soon = Some(Duration::ZERO);
+        state.idle = false;
+        drop(state);
+        self.dirty.notify(usize::MAX);
     }
 
     /// Notes the wish, and seals the filling group if it can start now.

@@ -20,11 +20,11 @@
 //! 1. [`Log::try_append`], under the mutex: the epoch is checked, the next sequence drawn, the
 //!    caller counted as an applier of the epoch, the body copied to the *filling* group. The caller
 //!    changes its pages and drops [`Applying`].
-//! 2. Somebody wants it durable ([`Log::request_flush`], [`Log::wait_durable`], or the background
-//!    within the flush delay of a [`Log::flush_soon`]). If no group is on its way, the filling group is *sealed* under the
-//!    mutex: it gets its place in the log, and the other buffer begins to fill. Outside the mutex
-//!    the sealer computes the checksum and submits the write. If a group is on its way, the wish is
-//!    noted and nothing else.
+//! 2. Somebody wants it durable ([`Log::request_flush`], [`Log::wait_durable`], or the background, within
+//!    the flush delay of a [`Log::flush_soon`] or at once after a [`Log::flush_ahead`]). If no group is
+//!    on its way, the filling group is *sealed* under the mutex: it gets its place in the log, and the
+//!    other buffer begins to fill. Outside the mutex the sealer computes the checksum and submits the
+//!    write. If a group is on its way, the wish is noted and nothing else.
 //! 3. The completion of the write, on whatever thread it runs, moves the durable sequence, seals and
 //!    submits the next group if anybody wished for it, and wakes those who waited for this one.
 //!

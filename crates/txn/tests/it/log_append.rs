@@ -173,6 +173,33 @@ fn a_record_that_is_wanted_soon_is_durable_after_the_delay_though_nobody_waits()
     assert_run(&world.recover(start, 0).unwrap(), 1, 4);
 }
 
+/// Whoever appends much writes its pages next, and would ask for the write only then.
+#[test]
+fn a_record_that_will_be_waited_for_is_written_at_once_and_after_the_group_on_its_way() {
+    let world = World::new();
+    let (log, start) = world.start(options(64, 4, 4));
+    world.settle();
+    let applying = log.try_append(1, &body(1, 100)).unwrap();
+    log.flush_ahead(applying.sequence());
+    world.settle();
+    assert_eq!(
+        log.durable_sequence(),
+        1,
+        "no time has passed, and its pages are still being changed"
+    );
+    drop(applying);
+
+    drop(log.try_append(1, &body(2, 100)));
+    log.request_flush(2);
+    let applying = log.try_append(1, &body(3, 100)).unwrap();
+    log.flush_ahead(applying.sequence());
+    assert_eq!(log.durable_sequence(), 1, "one group at a time");
+    world.settle();
+    assert_eq!(log.durable_sequence(), 3);
+    drop(applying);
+    assert_run(&world.recover(start, 0).unwrap(), 1, 3);
+}
+
 #[test]
 fn a_failed_write_poisons_and_everybody_gets_that_error() {
     let world = World::new();
