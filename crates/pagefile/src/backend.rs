@@ -48,7 +48,8 @@ pub struct DiskOptions {
     pub read_only: bool,
     /// The lock of the directory. The kernel then holds it, too, until the last request has ended:
     /// what a killed process has under way may reach the files after its death, and with io_uring
-    /// also after its descriptors are closed. (Linux 5.19; before, only the process holds it.)
+    /// also after its descriptors are closed. (Linux 5.19; before, and for who only reads, only the
+    /// process holds it.)
     pub lock: Option<Arc<DirectoryLock>>,
     /// A request that takes at least this long is reported by a `tracing` event `slow I/O`, though
     /// not more than one a second: 1 s by default.

@@ -31,6 +31,15 @@ pub struct DirectoryLock {
     shared: bool,
 }
 
+/// Why somebody does not get the lock.
+enum Refused {
+    /// Somebody has it for writing: by the name in the lock file.
+    Held(String),
+    /// Others read, and the name in the lock file, if there is one, is of somebody who was killed.
+    Shared,
+    Failed(FileError),
+}
+
 impl DirectoryLock {
     /// Takes the lock of the directory `path` and leaves `pid NNN (program)` in its lock file.
     ///
@@ -38,30 +47,7 @@ impl DirectoryLock {
     /// [`FileErrorKind::Locked`], naming the holder, when another process or another handle of this
     /// one has it; [`FileErrorKind::Io`] when the lock file cannot be written.
     pub fn acquire(path: &Path) -> Result<Self, FileError> {
-        let lock_path = path.join(LOCK_FILE);
-        let doing = |what: &str| format!("{what} the lock file {}", lock_path.display());
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&lock_path)
-            .map_err(|error| FileError::io(doing("opening"), error))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => {
-                // A name in it may be that of somebody who was killed.
-                let holder = match flock(&file, FlockOperation::NonBlockingLockShared) {
-                    Ok(()) => "somebody who reads it".into(),
-                    Err(_) => holder(&mut file),
-                };
-                return Err(locked(path, &holder));
-            }
-            Err(errno) => return Err(FileError::io(doing("locking"), errno.into())),
-        }
-        name_holder(&mut file, &me())
-            .map_err(|error| FileError::io(doing("writing the holder's name to"), error))?;
-        Ok(Self { file, shared: false })
+        Self::try_acquire(path).map_err(|refused| refused.into_error(path))
     }
 
     /// Shares the lock of the directory `path` with others who read, writing nothing.
@@ -70,21 +56,9 @@ impl DirectoryLock {
     /// [`FileErrorKind::Locked`], naming the holder, when somebody has it for writing;
     /// [`FileErrorKind::Io`] when there is no lock file, or it cannot be read.
     pub fn share(path: &Path) -> Result<Self, FileError> {
-        let lock_path = path.join(LOCK_FILE);
-        let doing = |what: &str| format!("{what} the lock file {}", lock_path.display());
-        let mut file = File::open(&lock_path).map_err(|error| {
-            let hint = "(opening the database for writing makes one)";
-            FileError::io(format!("{} {hint}", doing("opening")), error)
-        })?;
-        match flock(&file, FlockOperation::NonBlockingLockShared) {
-            Ok(()) => Ok(Self { file, shared: true }),
-            Err(Errno::WOULDBLOCK) => Err(locked(path, &holder(&mut file))),
-            Err(errno) => Err(FileError::io(doing("locking"), errno.into())),
-        }
+        Self::try_share(path).map_err(|refused| refused.into_error(path))
     }
-}
 
-impl DirectoryLock {
     /// [`DirectoryLock::acquire`], or [`DirectoryLock::share`] for somebody who only reads. If the one
     /// who has it was killed, waits for the kernel to end what that one had under way.
     ///
@@ -97,20 +71,74 @@ impl DirectoryLock {
     ) -> Result<Self, FileError> {
         let begin = runtime.now();
         loop {
-            let attempt = if read_only { Self::share(path) } else { Self::acquire(path) };
+            let attempt = if read_only { Self::try_share(path) } else { Self::try_acquire(path) };
             match attempt {
                 // Nothing tells when it is over but the lock; and waiting in `flock` would have no
                 // end if the name is wrong, that of a process in another container, say.
-                Err(error)
-                    if error.kind() == FileErrorKind::Locked
-                        && runtime.now() - begin < LATE_IO_MAX
-                        && holder_is_gone(path) =>
+                Err(Refused::Held(holder))
+                    if runtime.now() - begin < LATE_IO_MAX && is_gone(&holder) =>
                 {
                     runtime.sleep(Duration::from_millis(1)).await;
                 }
-                outcome => return outcome,
+                outcome => return outcome.map_err(|refused| refused.into_error(path)),
             }
         }
+    }
+
+    fn try_acquire(path: &Path) -> Result<Self, Refused> {
+        let lock_path = path.join(LOCK_FILE);
+        let failed = |what: &str, error| {
+            let doing = format!("{what} the lock file {}", lock_path.display());
+            Refused::Failed(FileError::io(doing, error))
+        };
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&lock_path)
+            .map_err(|error| failed("opening", error))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => {
+                return Err(match flock(&file, FlockOperation::NonBlockingLockShared) {
+                    Ok(()) => Refused::Shared,
+                    Err(_) => Refused::Held(holder(&mut file)),
+                });
+            }
+            Err(errno) => return Err(failed("locking", errno.into())),
+        }
+        name_holder(&mut file, &me())
+            .map_err(|error| failed("writing the holder's name to", error))?;
+        Ok(Self { file, shared: false })
+    }
+
+    fn try_share(path: &Path) -> Result<Self, Refused> {
+        let lock_path = path.join(LOCK_FILE);
+        let doing = |what: &str| format!("{what} the lock file {}", lock_path.display());
+        let mut file = File::open(&lock_path).map_err(|error| {
+            let hint = "(opening the database for writing makes one)";
+            Refused::Failed(FileError::io(format!("{} {hint}", doing("opening")), error))
+        })?;
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(Self { file, shared: true }),
+            Err(Errno::WOULDBLOCK) => Err(Refused::Held(holder(&mut file))),
+            Err(errno) => Err(Refused::Failed(FileError::io(doing("locking"), errno.into()))),
+        }
+    }
+}
+
+impl Refused {
+    fn into_error(self, path: &Path) -> FileError {
+        let holder = match self {
+            Self::Held(holder) => holder,
+            Self::Shared => "somebody who reads it".into(),
+            Self::Failed(error) => return error,
+        };
+        let path = path.display();
+        let message =
+            format!("the database directory {path} is in use by {holder}: close it there first");
+        FileError::new(FileErrorKind::Locked, message)
     }
 }
 
@@ -130,19 +158,6 @@ fn is_gone(holder: &str) -> bool {
     // Behind the program's name, which may hold anything: the state; Z has ended, and nobody has
     // asked for its exit status yet.
     stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with(['Z', 'X']))
-}
-
-/// Whether the one who is named in the lock file of this directory has ended.
-fn holder_is_gone(path: &Path) -> bool {
-    let file = File::open(path.join(LOCK_FILE));
-    file.is_ok_and(|mut file| is_gone(&holder(&mut file)))
-}
-
-fn locked(path: &Path, holder: &str) -> FileError {
-    let path = path.display();
-    let message =
-        format!("the database directory {path} is in use by {holder}: close it there first");
-    FileError::new(FileErrorKind::Locked, message)
 }
 
 impl Drop for DirectoryLock {
@@ -250,5 +265,64 @@ mod tests {
         let runtime = EngineThread::start().unwrap();
         let next = DirectoryLock::acquire_after_the_dead(here.path(), false, &runtime);
         block_on(next).unwrap();
+    }
+
+    /// The lock file of a killed writer keeps its name, also while others read. A writer waited for that
+    /// one's last requests then, for half a minute, before it said what it knew at once.
+    #[test]
+    fn who_was_killed_is_not_waited_for_while_others_read() {
+        let here = tempfile::tempdir().unwrap();
+        let mut process = child();
+        process.kill().unwrap();
+        process.wait().unwrap();
+        fs::write(here.path().join(LOCK_FILE), named(&process)).unwrap();
+        let reader = DirectoryLock::share(here.path()).unwrap();
+        let next = DirectoryLock::acquire_after_the_dead(here.path(), false, &NoTime);
+        let error = block_on(next).unwrap_err();
+        assert_eq!(error.kind(), FileErrorKind::Locked);
+        assert!(error.to_string().contains("somebody who reads it"), "{error}");
+        drop(reader);
+        let next = DirectoryLock::acquire_after_the_dead(here.path(), false, &NoTime);
+        block_on(next).unwrap();
+    }
+
+    /// Nothing that a reader has under way changes a file. But its rings held the lock for a moment after
+    /// its death, and a writer who came just then was told that somebody reads.
+    #[test]
+    fn a_readers_rings_do_not_hold_the_lock() {
+        let here = tempfile::tempdir().unwrap();
+        drop(DirectoryLock::acquire(here.path()).unwrap());
+        let lock = Arc::new(DirectoryLock::share(here.path()).unwrap());
+        let options = DiskOptions {
+            io: IoBackend::Uring,
+            read_only: true,
+            lock: Some(Arc::clone(&lock)),
+            ..DiskOptions::default()
+        };
+        let Ok(_disk) = open_directory(here.path(), &options) else {
+            return eprintln!("skipped: no io_uring here");
+        };
+        drop(options);
+        let lock = ManuallyDrop::new(Arc::into_inner(lock).unwrap());
+        // SAFETY: the lock is not used again, nor dropped.
+        drop(unsafe { OwnedFd::from_raw_fd(lock.as_raw_fd()) });
+        DirectoryLock::acquire(here.path()).unwrap();
+    }
+
+    /// Nobody may wait here.
+    struct NoTime;
+
+    impl Runtime for NoTime {
+        fn spawn(&self, _task: crate::runtime::Spawn) {
+            unreachable!("nothing is begun");
+        }
+
+        fn now(&self) -> Duration {
+            Duration::ZERO
+        }
+
+        fn sleep(&self, _delay: Duration) -> futures::future::BoxFuture<'static, ()> {
+            panic!("waits for somebody who is not there");
+        }
     }
 }

@@ -109,7 +109,9 @@ impl UringDisk {
     /// Sets up the rings and starts the I/O thread. Gives the directory back if that fails.
     pub(crate) fn new(directory: Directory, options: &DiskOptions) -> Result<Self, Refused> {
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        let held = options.lock.as_ref().map(|lock| lock.as_raw_fd());
+        // What a reader has under way changes no file: nobody need wait for it.
+        let held = options.lock.as_ref().filter(|_| !options.read_only);
+        let held = held.map(|lock| lock.as_raw_fd());
         let lanes = options.lanes.unwrap_or(cores.min(LANES_DEFAULT_MAX)).clamp(1, LANES_MAX);
         let rings = (0..=lanes).map(|_| Ring::lane(held)).collect::<io::Result<Vec<_>>>();
         let flags = rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK;
