@@ -5,7 +5,8 @@
 //! completions alone (I10), so that a caller that is dropped or never polled again holds up nobody:
 //! 1. [`Op::Allocate`] reserves the next step of the file. If the disk is full, a quarter of the step
 //!    is tried, and so on; when not even the smallest fits, the growth ends with an error of kind
-//!    [`FileErrorKind::Full`](crate::FileErrorKind::Full), and nothing else has changed.
+//!    [`FileErrorKind::Full`](crate::FileErrorKind::Full), and nothing else has changed: what a failed
+//!    allocation took nevertheless is given back.
 //! 2. [`Op::Sync`] makes the length durable: a reservation is a promise that also holds when the log
 //!    is replayed after a crash (I13). A sync that fails may have lost page writes that completed
 //!    earlier, and poisons the engine (I8).
@@ -113,9 +114,12 @@ impl PageFile {
 
     /// Begins to make the file longer if the room for reservations is getting short, so that a change
     /// need not begin anew after a growth that it had to wait for. Small files do without, and so do
-    /// files whose last growth failed. Waits for nothing.
+    /// files whose last growth failed and those that are being compacted. Waits for nothing.
     pub fn grow_ahead(&self) {
-        if !self.growth.short.load(Ordering::Relaxed) || self.read_only {
+        if !self.growth.short.load(Ordering::Relaxed)
+            || self.read_only
+            || self.compacting.load(Ordering::Relaxed)
+        {
             return;
         }
         {
@@ -205,17 +209,38 @@ impl PageFile {
 
     fn allocated(&self, result: io::Result<()>) {
         let Err(error) = result else { return self.submit(Op::Sync, 0, SYNCED) };
-        let (step, ahead) = {
-            let state = lock(&self.growth.state);
-            (state.step, state.ahead)
+        self.cut_back();
+        let name = self.name();
+        // Under one lock with the end: whoever comes to wait is seen here, or begins a growth anew.
+        let smaller = {
+            let mut state = lock(&self.growth.state);
+            let doing = format!("growing {name} by {} bytes", state.step * self.page_size());
+            let error = FileError::io(doing, error);
+            let smaller =
+                error.kind() == FileErrorKind::Full && state.step > STEP_SLOTS_MIN && !state.ahead;
+            match smaller {
+                true => state.step = (state.step / 4).max(STEP_SLOTS_MIN),
+                false => state.end(Err(error)),
+            }
+            smaller
         };
-        let doing = format!("growing {} by {} bytes", self.name(), step * self.page_size());
-        let error = FileError::io(doing, error);
-        if error.kind() == FileErrorKind::Full && step > STEP_SLOTS_MIN && !ahead {
-            lock(&self.growth.state).step = (step / 4).max(STEP_SLOTS_MIN);
-            return self.allocate();
+        if smaller {
+            self.allocate();
+        } else {
+            self.growth.ended.notify(usize::MAX);
         }
-        self.end(Err(error));
+    }
+
+    /// Gives back what an allocation that failed has taken: some file systems find out on the way that
+    /// there is no room for all of it, and leave the file with the rest of the disk.
+    fn cut_back(&self) {
+        let end = self.geometry.end_of(self.ledger().slots());
+        if self.disk.len(self.file).is_ok_and(|len| len > end)
+            && !self.disk.has_fixed_len(self.file)
+            && let Err(error) = self.disk.set_len(self.file, end)
+        {
+            tracing::warn!(%error, file = self.name(), "cannot give room back to the disk");
+        }
     }
 
     fn synced(&self, result: io::Result<()>) {
@@ -236,13 +261,16 @@ impl PageFile {
     }
 
     fn end(&self, result: Result<(), FileError>) {
-        {
-            let mut state = lock(&self.growth.state);
-            state.running = false;
-            state.rounds += 1;
-            state.last = result;
-        }
+        lock(&self.growth.state).end(result);
         self.growth.ended.notify(usize::MAX);
+    }
+}
+
+impl State {
+    fn end(&mut self, result: Result<(), FileError>) {
+        self.running = false;
+        self.rounds += 1;
+        self.last = result;
     }
 }
 

@@ -6,6 +6,7 @@ mod pagefile_support;
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use pagefile_support::{Engine, MemDisk, model_of, run};
@@ -287,4 +288,74 @@ fn a_file_grows_ahead_of_need_once_and_leaves_a_full_disk_to_those_who_wait() {
     assert!(growth.as_mut().poll(&mut cx).is_pending());
     while disk.step(&mut rng) {}
     assert!(matches!(growth.as_mut().poll(&mut cx), Poll::Ready(Ok(()))), "in quarters");
+}
+
+/// A file of 4 MiB and more on a disk that has room for another 100 slots, just when it wants to grow.
+fn short_on_a_nearly_full_disk(disk: &Arc<MemDisk>) -> Engine {
+    let engine = Engine::create(disk.clone(), 512, 1);
+    while engine.file.space().file < (4 << 20) {
+        run(disk, engine.file.grow()).unwrap();
+    }
+    while !engine.file.wants_growth() {
+        assert!(engine.file.try_reserve(1, Room::Growing));
+    }
+    disk.set_capacity(Some(engine.file.space().file + 100 * 512));
+    disk.manual(true);
+    engine
+}
+
+/// Who joined a growth ahead between its look at who waits and its end was told that the disk is full,
+/// though there was room for a smaller step.
+#[test]
+fn who_joins_a_growth_ahead_that_has_found_the_disk_full_gets_what_is_left() {
+    let disk = MemDisk::new();
+    let engine = short_on_a_nearly_full_disk(&disk);
+    let before = engine.file.space().file;
+    let file = Arc::clone(&engine.file);
+    let growth = Arc::new(Mutex::new(Box::pin(async move { file.grow().await })));
+    let poll = |growth: &Mutex<_>| {
+        let mut growth = growth.lock().unwrap();
+        Future::poll(std::pin::Pin::as_mut(&mut growth), &mut Context::from_waker(Waker::noop()))
+    };
+    let joining = Arc::clone(&growth);
+    disk.at_next_description(move || assert!(poll(&joining).is_pending()));
+    engine.file.grow_ahead();
+    let mut rng = SmallRng::seed_from_u64(1);
+    while disk.step(&mut rng) {}
+    assert!(matches!(poll(&growth), Poll::Ready(Ok(()))), "there is room for a quarter");
+    assert!(engine.file.space().file > before);
+}
+
+/// Writers beside a compaction made the file longer by an eighth each time that it had been cut.
+#[test]
+fn a_file_that_is_being_compacted_does_not_grow_ahead() {
+    let disk = MemDisk::new();
+    let engine = short_on_a_nearly_full_disk(&disk);
+    engine.file.set_compacting(true);
+    engine.file.grow_ahead();
+    assert_eq!(disk.queued(), 0);
+    engine.file.set_compacting(false);
+    engine.file.grow_ahead();
+    assert_eq!(disk.queued(), 1);
+}
+
+/// On ext4 an allocation that fails for want of room keeps what it got: a growth ahead, which was to leave
+/// the rest of the disk alone, took all of it, and the log found none.
+#[test]
+fn a_growth_that_fails_gives_back_what_it_took() {
+    let disk = MemDisk::new();
+    let engine = short_on_a_nearly_full_disk(&disk);
+    let pages = disk.open("pages", false).unwrap();
+    let (before, slots) = (disk.len(pages).unwrap(), engine.file.space());
+    engine.file.grow_ahead();
+    let mut rng = SmallRng::seed_from_u64(1);
+    while disk.step(&mut rng) {}
+    assert_eq!((disk.len(pages).unwrap(), engine.file.space()), (before, slots));
+
+    // The same for those who had to wait, and did not get any either.
+    disk.manual(false);
+    disk.set_capacity(Some(before + 15 * 512));
+    let error = run(&disk, engine.file.grow()).unwrap_err();
+    assert_eq!(error.kind(), FileErrorKind::Full);
+    assert_eq!(disk.len(pages).unwrap(), before);
 }

@@ -22,6 +22,7 @@ use treering_pagefile::{
 pub(crate) struct MemDisk {
     state: Mutex<State>,
     block: Option<usize>,
+    at_description: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 #[derive(Default)]
@@ -72,6 +73,12 @@ impl MemDisk {
         (state.fail_at, state.fail_op) = (None, None);
     }
 
+    /// The next time that somebody asks for the name of a file, which is done to say what failed, this
+    /// comes first.
+    pub(crate) fn at_next_description(&self, event: impl FnOnce() + Send + 'static) {
+        *self.at_description.lock().unwrap() = Some(Box::new(event));
+    }
+
     /// No file may become longer than that.
     pub(crate) fn set_capacity(&self, bytes: Option<u64>) {
         self.state().capacity = bytes;
@@ -115,7 +122,7 @@ impl MemDisk {
         });
         let files = files.collect();
         let copy = State { names: state.names.clone(), files, ..State::default() };
-        Arc::new(Self { state: Mutex::new(copy), block: self.block })
+        Arc::new(Self { state: Mutex::new(copy), block: self.block, ..Self::default() })
     }
 
     /// A disk with the same contents, all of it durable.
@@ -128,7 +135,7 @@ impl MemDisk {
         });
         let files = files.collect();
         let copy = State { names: state.names.clone(), files, ..State::default() };
-        Arc::new(Self { state: Mutex::new(copy), block: self.block })
+        Arc::new(Self { state: Mutex::new(copy), block: self.block, ..Self::default() })
     }
 
     /// Works on the bytes of the page file directly.
@@ -192,11 +199,12 @@ impl MemFile {
             }
             Op::Allocate { len } => {
                 let end = request.offset + len;
+                // As ext4 does it: what there was is the file's, also if it was not enough.
+                let there = self.now.len().max(end.min(capacity) as usize);
+                self.now.resize(there, 0);
                 if end > capacity {
                     return Err(io::ErrorKind::StorageFull.into());
                 }
-                let end = self.now.len().max(end as usize);
-                self.now.resize(end, 0);
             }
         }
         Ok(())
@@ -241,6 +249,10 @@ impl Disk for MemDisk {
     }
 
     fn describe(&self, file: FileId) -> String {
+        let event = self.at_description.lock().unwrap().take();
+        if let Some(event) = event {
+            event();
+        }
         format!("memory/{}", self.state().names[file.0 as usize])
     }
 
