@@ -41,6 +41,7 @@
 extern crate treering_latch as event_listener;
 
 mod ahead;
+mod beneath;
 mod built;
 mod clock;
 mod doom;

@@ -260,9 +260,8 @@ impl Database {
 
     /// Checks everything: each page's checksum, order and fences, each link, each parent's
     /// separators, that every page is reached once, that the space map fits, and the log. Writes go
-    /// on meanwhile. Writes a checkpoint first, and then goes through all pages, each of which it reads
-    /// from disk unless it is in the cache; so it says most about the disk when the database has just
-    /// been opened. (A [`Database::backup`] reads every page from disk.)
+    /// on meanwhile. Writes a checkpoint first, and then goes through all pages, as they are in the cache or
+    /// on disk; of those in the cache it reads what is on disk beneath them besides.
     ///
     /// Dropping the future does not stop it.
     ///

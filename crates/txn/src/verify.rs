@@ -5,14 +5,17 @@
 //! to be the high fence on its left, and each child has to be where its parent says. Pages that
 //! are split meanwhile do not disturb this: a page's low fence and the chain to its right stay true
 //! for a copy of its left neighbour. Then every page that exists has to have been reached once, the
-//! space map has to fit the pages, and the log has to be readable up to what is durable.
+//! space map has to fit the pages, what is on disk beneath pages that were in memory has to be what was
+//! written there, and the log has to be readable up to what is durable.
 //!
 //! It runs as a task of the engine's, since it holds off checkpoints while it reads the log.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use futures::StreamExt;
 use futures::channel::oneshot;
+use futures::stream::iter;
 use treering_blink::{Image, Step, TreeRef, check};
 use treering_bufpool::Read;
 use treering_pagefile::{FileErrorKind, PageId};
@@ -45,6 +48,8 @@ pub struct Report {
     pub problems: Vec<String>,
 }
 
+/// Buffers for what is on disk beneath pages in memory, together; of one page if that is more.
+const BENEATH_BYTES: usize = 128 << 10;
 /// Problems are collected up to this many.
 const PROBLEMS_MAX: usize = 1000;
 
@@ -73,6 +78,8 @@ pub(crate) struct Verifier<'e> {
     pub(crate) engine: &'e Engine,
     pub(crate) report: Report,
     pub(crate) reached: HashSet<PageId>,
+    /// Pages that were in memory, so that nobody has read what is on disk of them.
+    in_memory: Vec<PageId>,
     /// Ids that pages of bulk loads under way may have: first and number.
     pub(crate) loading: Vec<(PageId, u64)>,
 }
@@ -82,7 +89,13 @@ type Children = HashMap<PageId, Vec<u8>>;
 
 impl<'e> Verifier<'e> {
     fn new(engine: &'e Engine) -> Self {
-        Self { engine, report: Report::default(), reached: HashSet::new(), loading: Vec::new() }
+        Self {
+            engine,
+            report: Report::default(),
+            reached: HashSet::new(),
+            in_memory: Vec::new(),
+            loading: Vec::new(),
+        }
     }
 
     async fn run(mut self) -> Result<Report, Error> {
@@ -113,6 +126,7 @@ impl<'e> Verifier<'e> {
         (self.report.keys, self.report.height) = (keys, height);
         self.check_reached(&existing, &unattached);
         self.check_space();
+        self.check_beneath().await?;
         self.check_log().await?;
         if !self.report.problems.is_empty() {
             // Deferred changes and loads that the closing stops leave to the next opening what is
@@ -302,10 +316,16 @@ impl<'e> Verifier<'e> {
     /// A copy of a page; `None`, with the problem noted, if it is damaged or missing.
     async fn copy(&mut self, place: &str, id: PageId) -> Result<Option<Image>, Error> {
         let pool = self.engine.pool();
+        let mut fetched = false;
         loop {
             self.engine.health.check()?;
             match pool.read_page(id, |words| Image::copy_of(words)) {
-                Read::Done(image) => return Ok(Some(image)),
+                Read::Done(image) => {
+                    if !fetched {
+                        self.in_memory.push(id);
+                    }
+                    return Ok(Some(image));
+                }
                 Read::Free => {
                     self.problem(format!("{place} is linked to and does not exist"));
                     return Ok(None);
@@ -315,10 +335,32 @@ impl<'e> Verifier<'e> {
                         self.problem(format!("{place}: {error}"));
                         return Ok(None);
                     }
-                    fetched => fetched?,
+                    result => {
+                        result?;
+                        fetched = true;
+                    }
                 },
             }
         }
+    }
+
+    /// Reads from disk what was found in memory, some pages at once.
+    async fn check_beneath(&mut self) -> Result<(), Error> {
+        let engine = self.engine;
+        let pages = std::mem::take(&mut self.in_memory);
+        let at_once = (BENEATH_BYTES / engine.pool().page_size()).max(1);
+        let checks = iter(pages).map(|page| engine.pool().check_beneath(page));
+        let mut checks = checks.buffered(at_once);
+        while let Some(checked) = checks.next().await {
+            match checked {
+                Err(error) if error.kind() == FileErrorKind::Damaged => {
+                    self.problem(format!("beneath the cache: {error}"));
+                }
+                checked => checked?,
+            }
+            engine.check()?;
+        }
+        Ok(())
     }
 
     /// Compares the space map with where the pages are, if nothing is written just then.

@@ -10,8 +10,8 @@ use crate::engine_support::{
     Model, Op, PAGE, Rng, apply, assert_clean, batch, machine, op, open, options, patient,
 };
 use treering_blink::{Gap, Image, PageSpec, build};
-use treering_pagefile::sim::{Sim, SimImage};
-use treering_pagefile::{Extent, FileErrorKind, PageId, seal};
+use treering_pagefile::sim::{Lie, Sim, SimImage};
+use treering_pagefile::{Disk, Extent, FileErrorKind, PageId, seal};
 use treering_txn::{Durability, Error, PageShape, Report};
 
 /// The file with the pages.
@@ -329,6 +329,47 @@ fn t19_a_bad_checksum_is_named() {
         let page = rest.leaves()[1].id;
         rest.image.flip_bit(PAGES, rest.extents[&page].offset + at);
         rest.assert_named(&[&[&leaf(page), "its checksum does not fit its bytes"]]);
+    }
+}
+
+/// What is on disk beneath a page in memory is read, too: not only the next opening finds it. Before, the
+/// page was checked as it was in memory, and all was well until it had left the cache.
+#[test]
+fn t19_what_was_lost_beneath_the_cache_is_named_before_it_is_needed() {
+    for lie in [Lie::Lost, Lie::FlippedBit { bit: 777 }] {
+        let sim = machine(1);
+        sim.run(async {
+            let engine = open(&sim, options(64, 1)).await.unwrap();
+            let tree = engine.tree(b"t").await.unwrap();
+            for number in 0..100 {
+                let change = batch(&[tree], &[put(number, b"a value of some length")]);
+                engine.commit(change, Durability::None).await.unwrap();
+            }
+            let problems = engine.verify().await.unwrap().problems;
+            assert!(problems.is_empty(), "{problems:#?}");
+            assert_eq!(engine.stats().pool.evictions, 0, "all of it is in memory");
+            // The images of pages are the first that a checkpoint writes.
+            let pages = sim.disk().open(PAGES, false).unwrap();
+            let mut told = false;
+            sim.disk().lie_when(move |at| {
+                let now = !told && at.file == pages && at.op == treering_pagefile::Op::Write;
+                told |= now;
+                now.then_some(lie)
+            });
+            let change = batch(&[tree], &[put(50, b"another value, as long")]);
+            engine.commit(change, Durability::None).await.unwrap();
+            let problems = engine.verify().await.unwrap().problems;
+            let [problem] = problems.as_slice() else { panic!("{problems:#?}") };
+            let parts = ["beneath the cache: page ", " is damaged: ", "dump the database"];
+            assert!(parts.iter().all(|part| problem.contains(part)), "{problem}");
+            // It goes elsewhere with the next change, and what was damaged is nobody's any more.
+            let change = batch(&[tree], &[put(50, b"a third one, quite as long")]);
+            engine.commit(change, Durability::None).await.unwrap();
+            let problems = engine.verify().await.unwrap().problems;
+            assert!(problems.is_empty(), "{problems:#?}");
+            engine.close().await.unwrap();
+        })
+        .unwrap();
     }
 }
 
