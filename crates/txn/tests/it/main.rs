@@ -7,6 +7,7 @@ mod backup;
 mod backup_support;
 mod deferred_crash;
 mod deferred_regressions;
+mod deferred_support;
 mod engine_crash;
 mod engine_drop;
 mod engine_duplicates;
