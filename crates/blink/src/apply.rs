@@ -48,7 +48,7 @@ struct Change<'f, 'e> {
 }
 
 enum How<'f, 'e> {
-    InPlace(Vec<Edit<'e>>),
+    InPlace(&'e [Edit<'e>]),
     Rebuild(Rebuilt<'f>),
 }
 
@@ -90,7 +90,7 @@ impl<'f> Leaves<'f> {
     ///
     /// # Errors
     /// A resource is lacking just now; the leaves are released.
-    pub fn plan<'e>(self, epoch: u64, edits: &[Edit<'e>]) -> Result<Plan<'f, 'e>, Blocked> {
+    pub fn plan<'e>(self, epoch: u64, edits: &'e [Edit<'e>]) -> Result<Plan<'f, 'e>, Blocked> {
         // Deletes work on a full disk, too (I13).
         let deletes = edits.iter().all(|edit| edit.value.is_none());
         self.plan_in(epoch, edits, if deletes { Room::Shrinking } else { Room::Growing })
@@ -103,7 +103,7 @@ impl<'f> Leaves<'f> {
     pub fn plan_in<'e>(
         self,
         epoch: u64,
-        edits: &[Edit<'e>],
+        edits: &'e [Edit<'e>],
         room: Room,
     ) -> Result<Plan<'f, 'e>, Blocked> {
         let pool: &'f Pool = self.forest.pool();
@@ -114,7 +114,7 @@ impl<'f> Leaves<'f> {
             let (tree, page) = &self.pages[leaf];
             reserved.prepare(page, epoch, room)?;
             let how = if fits_in_place(&Page::new(page.words()), edits) {
-                How::InPlace(edits.to_vec())
+                How::InPlace(edits)
             } else {
                 let edited = Edited::new(page, edits);
                 How::Rebuild(rebuild(self.forest, *tree, page, &edited, room)?)
@@ -154,7 +154,7 @@ impl<'f, 'e> Plan<'f, 'e> {
         for Change { leaf, how } in self.changes {
             let (tree, page) = &self.leaves.pages[leaf];
             let shrank = match how {
-                How::InPlace(edits) => edit_in_place(page, &edits, &mut references),
+                How::InPlace(edits) => edit_in_place(page, edits, &mut references),
                 How::Rebuild(mut rebuilt) => {
                     references.append(&mut rebuilt.replaced);
                     unposted.extend(rebuilt.commit(page, epoch));

@@ -69,7 +69,8 @@ impl Forest {
             absent.dedup();
             return Ok(Err(Blocked::Fetch(absent)));
         }
-        let mut leaves = Leaves { forest: self, pages: Vec::new(), of_key: Vec::new() };
+        let (pages, of_key) = (Vec::with_capacity(found), Vec::with_capacity(ways.len()));
+        let mut leaves = Leaves { forest: self, pages, of_key };
         let mut fences = Fences::default();
         for ((tree, key), way) in keys.zip(ways) {
             let candidate = way.page().unwrap_or(tree.root);

@@ -13,7 +13,7 @@ use treering_bufpool::Refusal;
 use treering_pagefile::PageId;
 
 use crate::batch::{Batch, OpKind};
-use crate::body::{Entry, encode, encode_runs};
+use crate::body::{ENTRY_OVERHEAD, Entry, encode, encode_runs};
 use crate::engine::Engine;
 use crate::error::{Error, Violation};
 use crate::job::{Job, Known, Wanted};
@@ -133,9 +133,11 @@ impl Engine {
             fill_old(&mut outcome, &old_large, known);
             return Ok(outcome);
         }
-        let mut body = Vec::new();
-        let mut references = Vec::with_capacity(decision.changes.len());
-        for change in &decision.changes {
+        let body_len = batch.bytes() + decision.changes.len() * ENTRY_OVERHEAD;
+        let mut body = Vec::with_capacity(body_len.min(self.log.max_body()));
+        // Mostly none.
+        let mut references = Vec::new();
+        for (at, change) in decision.changes.iter().enumerate() {
             let op = batch.op(change.operation);
             let (tree, key) = (op.tree.id, op.key);
             let written = change.gives.then(|| values.get(&change.operation)).flatten();
@@ -148,15 +150,18 @@ impl Engine {
                 _ if change.gives => encode(Entry::Put { tree, key, value: op.value }, &mut body),
                 _ => encode(Entry::Delete { tree, key }, &mut body),
             }
-            references.push(reference);
+            if let Some(reference) = reference {
+                references.resize(at, None);
+                references.push(Some(reference));
+            }
         }
         let edits: Vec<Edit<'_>> = decision
             .changes
             .iter()
-            .zip(&references)
-            .map(|(change, reference)| {
+            .enumerate()
+            .map(|(at, change)| {
                 let op = batch.op(change.operation);
-                let value = match reference {
+                let value = match references.get(at).and_then(Option::as_ref) {
                     Some(reference) => Some(Stored::Overflow(reference)),
                     None => change.gives.then_some(Stored::Inline(op.value)),
                 };

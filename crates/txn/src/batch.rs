@@ -85,6 +85,7 @@ impl Batch {
 
     /// Adds an operation. `value` is ignored by operations that need none.
     pub fn push(&mut self, tree: TreeRef, kind: OpKind, key: &[u8], value: &[u8]) {
+        self.bytes.reserve(key.len() + duplicates::SEQUENCE_LEN + value.len());
         let key = match kind {
             OpKind::InsertDup => self.keep(&duplicates::stored(key, 0)),
             _ => self.keep(key),

@@ -97,6 +97,7 @@ pub(crate) fn encode(entry: Entry<'_>, out: &mut Vec<u8>) {
     let len = |bytes: &[u8]| (bytes.len() as u32).to_le_bytes();
     match entry {
         Entry::Put { tree, key, value } => {
+            out.reserve(ENTRY_OVERHEAD + key.len() + value.len());
             out.push(PUT);
             out.extend_from_slice(&tree.to_le_bytes());
             out.extend_from_slice(&len(key));

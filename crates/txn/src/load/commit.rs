@@ -49,7 +49,8 @@ impl Engine {
         let leaves = self.forest.latch_leaves(std::iter::once((CATALOG, key)), ways, 1);
         let leaves = leaves.map_err(|error| Attempt::Failed(error.into()))??;
         let epoch = self.log.epoch();
-        let plan = leaves.plan(epoch, &[Edit { index: 0, key, value: None }])?;
+        let edits = [Edit { index: 0, key, value: None }];
+        let plan = leaves.plan(epoch, &edits)?;
         // The catalog is tree 0: its leaf comes first (I11).
         let Some(graft) = self.forest.plan_graft(tree, top, epoch)? else { return Ok(None) };
         let applying = self.log.try_append(epoch, body)?;

@@ -201,7 +201,8 @@ impl Engine {
         let epoch = self.log.epoch();
         // A load that has filled the disk can be given back (I13).
         let room = if edit.value.is_some() { Room::Growing } else { Room::Shrinking };
-        let plan = leaves.plan_in(epoch, &[edit], room)?;
+        let edits = [edit];
+        let plan = leaves.plan_in(epoch, &edits, room)?;
         let Some(entered) = self.log.try_enter(epoch) else { return Err(Attempt::Moved) };
         let split = plan.commit(epoch, nothing_replaced);
         drop(entered);
