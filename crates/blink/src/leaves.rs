@@ -115,6 +115,35 @@ impl Forest {
         }
         Ok(())
     }
+
+    /// Latches the leaf of the first of some keys of one tree, which are sorted, and takes along those
+    /// behind it that have the same leaf: [`Leaves::keys`] says how many keys that are. `way` is the
+    /// first key's, as in [`Forest::latch_leaves`].
+    ///
+    /// # Errors
+    /// A tree is damaged. Inside: a page is not in memory, or has moved on.
+    pub fn latch_leaf<'k>(
+        &self,
+        tree: TreeRef,
+        first: &[u8],
+        behind: impl Iterator<Item = &'k [u8]>,
+        way: &mut Way,
+    ) -> Result<Result<Leaves<'_>, Blocked>, TreeError> {
+        let candidate = match self.descend(tree, 0, Target::At(first), way, |_| ())? {
+            Step::Done((page, ())) => page,
+            Step::Fetch(pages) => return Ok(Err(Blocked::Fetch(pages))),
+        };
+        let mut leaves = Leaves { forest: self, pages: Vec::new(), of_key: Vec::new() };
+        if let Err(blocked) = leaves.add(tree, first, candidate, &mut Fences::default()) {
+            return Ok(Err(blocked));
+        }
+        if let Some((_, leaf)) = leaves.pages.last() {
+            let view = Page::new(leaf.words());
+            let along = behind.take_while(|key| view.position(key) == Position::Here);
+            leaves.of_key.extend(along.map(|_| 0));
+        }
+        Ok(Ok(leaves))
+    }
 }
 
 /// Room for the fences of two leaves.
@@ -242,6 +271,11 @@ impl<'f> Leaves<'f> {
     pub fn contains(&self, index: usize, key: &[u8]) -> bool {
         let (_, page) = &self.pages[self.of_key[index]];
         Page::new(page.words()).find(key).is_ok()
+    }
+
+    /// How many keys they were latched for.
+    pub fn keys(&self) -> usize {
+        self.of_key.len()
     }
 
     /// How many leaves there are.

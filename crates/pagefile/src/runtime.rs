@@ -39,6 +39,17 @@ pub trait Runtime: Send + Sync + 'static {
     /// is dropped is dropped with it.
     fn spawn(&self, task: Spawn);
 
+    /// Runs `task` to its end beside the engine's thread: for work that takes a processor of its own.
+    /// Where there is no other thread it is a task like any other.
+    fn spawn_apart(&self, task: Spawn) {
+        self.spawn(task);
+    }
+
+    /// How many tasks at once are worth spawning apart.
+    fn processors(&self) -> usize {
+        1
+    }
+
     /// Time since the runtime began.
     fn now(&self) -> Duration;
 
@@ -94,6 +105,27 @@ impl Drop for EngineThread {
 impl Runtime for EngineThread {
     fn spawn(&self, task: Spawn) {
         self.shared.executor.spawn(task).detach();
+    }
+
+    /// On a thread that is started for it, named `treering-helper`.
+    fn spawn_apart(&self, task: Spawn) {
+        let (sender, receiver) = std::sync::mpsc::channel::<Spawn>();
+        let thread = thread::Builder::new().name("treering-helper".into());
+        let started = thread.spawn(move || {
+            if let Ok(task) = receiver.recv() {
+                futures::executor::block_on(task);
+            }
+        });
+        match started {
+            // It holds the receiver until it gets the task.
+            Ok(_) => drop(sender.send(task)),
+            // The system has no more threads: it takes longer.
+            Err(_) => self.spawn(task),
+        }
+    }
+
+    fn processors(&self) -> usize {
+        thread::available_parallelism().map_or(1, std::num::NonZero::get)
     }
 
     fn now(&self) -> Duration {

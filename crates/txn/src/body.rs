@@ -196,17 +196,18 @@ pub(crate) fn decode_runs(bytes: &[u8]) -> Vec<PageRun> {
     runs.iter().map(run).collect()
 }
 
-/// Decodes a record's body; `None` if it is not one (its checksum was right, so that is a bug or
-/// another version's).
-pub(crate) fn decode(body: &[u8]) -> Option<Vec<Entry<'_>>> {
+/// The entries of a record's body, in order; at last `None` if it is not one (its checksum was right,
+/// so that is a bug or another version's).
+pub(crate) fn decode(body: &[u8]) -> impl Iterator<Item = Option<Entry<'_>>> {
     let mut rest = body;
-    let mut entries = Vec::new();
-    while !rest.is_empty() {
-        let (entry, len) = decode_first(rest)?;
-        entries.push(entry);
-        rest = &rest[len..];
-    }
-    Some(entries)
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let first = decode_first(rest);
+        rest = first.map_or(&[], |(_, len)| &rest[len..]);
+        Some(first.map(|(entry, _)| entry))
+    })
 }
 
 /// The entry at the start of `bytes`, and its length; `None` if there is no whole one.
@@ -303,6 +304,7 @@ mod tests {
             encode(entry, &mut body);
             ends.push(body.len());
         }
+        let decode = |body| super::decode(body).collect::<Option<Vec<_>>>();
         assert_eq!(decode(&body).unwrap(), entries);
         for len in 0..body.len() {
             assert_eq!(decode(&body[..len]).is_some(), ends.contains(&len), "{len} bytes");

@@ -1,6 +1,6 @@
 //! Opening: the last checkpoint, the log behind it, and a first checkpoint of the new life.
 //!
-//! Replay applies the log's records, in order, in the epoch after the checkpoint's. Nothing is
+//! Replay applies what the log's records come to, in the epoch after the checkpoint's. Nothing is
 //! logged, and no superblock is written before everything is applied: a crash during recovery finds
 //! the old checkpoint and the old log untouched and begins again. The checkpoint that ends it names
 //! a new log with a new incarnation, so that no record of an earlier life is ever taken for one of
@@ -25,7 +25,7 @@ use crate::error::Error;
 use crate::load::Loads;
 use crate::log::{Log, LogStart, is_log_file};
 use crate::observe::Reporter;
-use crate::replay::Replay;
+use crate::replay::{Replay, Replayed};
 use crate::replay_large::claim_values;
 
 /// Bytes a page when a database is made and nothing is said.
@@ -195,7 +195,8 @@ impl Opening {
         };
         let (epoch, posting) = (FIRST_EPOCH, Posting::Now);
         let (catalog, loads) = (Catalog::default(), Loads::default());
-        let first = Replay { forest, catalog, loads, epoch, posting };
+        let runtime = Arc::clone(&self.runtime);
+        let first = Replay { forest, catalog, loads, epoch, posting, runtime };
         first.count_opening().await?;
         self.finish(first.forest, first.catalog, recovery, start).await
     }
@@ -227,14 +228,15 @@ impl Opening {
         let checkpoint = opened.checkpoint;
         let forest = self.forest(opened.file, &opened.entries)?;
         let (catalog, epoch) = (Catalog::default(), checkpoint.epoch + 1);
-        let mut replay = Replay { forest, catalog, loads: Loads::default(), epoch, posting };
+        let (loads, runtime) = (Loads::default(), Arc::clone(&self.runtime));
+        let mut replay = Replay { forest, catalog, loads, epoch, posting, runtime };
         let pool = replay.forest.pool();
         claim_values(pool, Arc::clone(&self.disk), checkpoint, epoch).await?;
         replay.load_catalog().await?;
         // Before the replay uses ids of its own.
         let built = replay.built_pages();
         replay.finish_deferred().await?;
-        let (replayed, sequence, last_segment, segments) =
+        let Replayed { records: replayed, sequence, last_segment, segments } =
             replay.run(Arc::clone(&self.disk), checkpoint, |bytes| self.reporter(bytes)).await?;
         replay.free_loads(built).await?;
         if !self.read_only {

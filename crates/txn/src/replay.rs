@@ -1,13 +1,18 @@
-//! Replaying the log: its records in their order, in one epoch, with nobody else there (I5).
+//! Replaying the log: what its records come to, in one epoch, with nobody else there (I5).
 //!
 //! What a record says is applied as it stands: it is an outcome that was decided when it was logged.
 //! Nothing is logged anew, and no superblock is written.
+//!
+//! Records that write keys, which is nearly all of them, are gathered into a [`Window`] and applied
+//! together, in the order of the keys ([`Applying`]). While one window is being applied, the next one is
+//! read and sorted. A record that does anything else to a tree, or to which trees there are, waits until
+//! everything before it is applied, and everything behind it waits for that.
 
 use std::sync::Arc;
 
 use event_listener::EventListener;
-use treering_blink::{Blocked, Edit, Epochs, Forest, Step, Stored, TreeRef, Way};
-use treering_pagefile::{CheckpointInfo, Disk};
+use treering_blink::{Blocked, Edit, Forest, Reference, Stored, TreeRef};
+use treering_pagefile::{CheckpointInfo, Disk, Runtime};
 
 use crate::body::Entry;
 use crate::catalog::Catalog;
@@ -15,10 +20,11 @@ use crate::error::Error;
 use crate::load::Loads;
 use crate::log::{KeptSegment, LogReader};
 use crate::observe::Reporter;
-use crate::open::{Posting, wait_for};
-use crate::read_only::check_cache;
+use crate::open::Posting;
+use crate::replay_apply::{Applier, Applying, Run};
 use crate::replay_catalog::unknown_tree;
 use crate::replay_large::{adopt_value, decode_record, retire_values};
+use crate::replay_window::Window;
 
 /// Recovery under way: one epoch, no log.
 pub(crate) struct Replay {
@@ -28,79 +34,157 @@ pub(crate) struct Replay {
     pub(crate) loads: Loads,
     pub(crate) epoch: u64,
     pub(crate) posting: Posting,
+    pub(crate) runtime: Arc<dyn Runtime>,
 }
 
-/// During replay there is one epoch, and nobody else.
-struct OneEpoch(u64);
+/// What a replay came to.
+pub(crate) struct Replayed {
+    /// How many records.
+    pub(crate) records: u64,
+    /// The last sequence.
+    pub(crate) sequence: u64,
+    /// The log's segments: the highest number, and those that were read.
+    pub(crate) last_segment: u64,
+    pub(crate) segments: Vec<KeptSegment>,
+}
 
-impl Epochs for OneEpoch {
-    type Entered<'e> = ();
+/// The next part of the log, and how far it goes.
+struct Gathered {
+    window: Window,
+    /// References that no leaf gets, as something else was written before anybody saw them.
+    unused: Vec<Reference>,
+    next: Next,
+    at: Position,
+}
 
-    fn current(&self) -> u64 {
-        self.0
-    }
+/// What comes behind a window.
+enum Next {
+    Window,
+    /// A record that has its turn before anything behind it.
+    Record(Vec<u8>),
+    End,
+}
 
-    fn try_enter(&self, _epoch: u64) -> Option<()> {
-        Some(())
-    }
+/// How far the log is read.
+#[derive(Clone, Copy)]
+struct Position {
+    records: u64,
+    sequence: u64,
+    bytes: u64,
 }
 
 impl Replay {
-    /// Applies what is in the log behind the checkpoint. Returns how many records that were, the
-    /// last sequence, and the log's segments. `reporter` makes the one who reports on it, for so many
-    /// bytes at most.
+    /// Applies what is in the log behind the checkpoint. `reporter` makes the one who reports on it, for
+    /// so many bytes at most.
     pub(crate) async fn run(
         &mut self,
         disk: Arc<dyn Disk>,
         checkpoint: CheckpointInfo,
         reporter: impl FnOnce(u64) -> Reporter,
-    ) -> Result<(u64, u64, u64, Vec<KeptSegment>), Error> {
+    ) -> Result<Replayed, Error> {
         let CheckpointInfo { incarnation, log, sequence, .. } = checkpoint;
         let mut reader = LogReader::open(disk, incarnation, log, sequence).await?;
         let mut reporter = reporter(reader.bytes_at_most());
-        let (mut replayed, mut last) = (0, sequence);
-        let mut window = Vec::new();
-        let mut bytes = 0;
+        let applier = self.applier();
+        let mut at = Position { records: 0, sequence, bytes: 0 };
+        let mut applying: Option<Applying> = None;
         loop {
-            let record = reader.next().await?;
-            let at_end = record.is_none();
-            if let Some(record) = record {
-                replayed += 1;
-                last = record.sequence;
-                bytes += record.body.len();
-                window.push(record);
+            let gathered = self.gather(&mut reader, at).await;
+            // Whatever that came to: nobody goes on changing pages behind the end of this.
+            if let Some(applying) = applying.take() {
+                applying.end(&applier).await?;
+                reporter.at(at.bytes, at.records);
             }
-            if at_end || window.len() >= WINDOW || bytes >= WINDOW_BYTES {
-                self.apply(&window).await?;
-                window.clear();
-                bytes = 0;
-                reporter.at(reader.bytes_read(), replayed);
+            let Gathered { window, unused, next, at: here } = gathered?;
+            retire_values(self.forest.pool(), &unused, self.epoch);
+            let begun = self.begin(&applier, window)?;
+            at = here;
+            if let Next::Window = next {
+                applying = Some(begun);
+                continue;
             }
-            if at_end {
-                let took = reporter.end(reader.bytes_read(), replayed);
-                if replayed > 0 {
-                    let (bytes, took_ms) = (reader.bytes_read(), took.as_millis() as u64);
-                    tracing::info!(
-                        replayed,
-                        sequence = last,
-                        bytes,
-                        took_ms,
-                        "recovered from the log"
-                    );
-                }
-                return Ok((replayed, last, reader.last_segment(), reader.segments_in_use()));
+            begun.end(&applier).await?;
+            reporter.at(at.bytes, at.records);
+            if let Next::Record(body) = next {
+                self.apply_in_turn(at.sequence, &body).await?;
+                continue;
             }
+            let took = reporter.end(at.bytes, at.records);
+            let Position { records, sequence, bytes } = at;
+            if records > 0 {
+                let took_ms = took.as_millis() as u64;
+                tracing::info!(
+                    replayed = records,
+                    sequence,
+                    bytes,
+                    took_ms,
+                    "recovered from the log"
+                );
+            }
+            let (last_segment, segments) = (reader.last_segment(), reader.segments_in_use());
+            return Ok(Replayed { records, sequence, last_segment, segments });
         }
     }
 
-    async fn apply(&mut self, records: &[crate::log::Record]) -> Result<(), Error> {
-        let mut entries = Vec::new();
-        for record in records {
-            entries.extend(decode_record(record)?);
+    /// Reads a window, from the position `at` on.
+    async fn gather(&self, reader: &mut LogReader, mut at: Position) -> Result<Gathered, Error> {
+        let pool = self.forest.pool();
+        let cache = pool.frame_count() * pool.page_size();
+        let most = (cache / WINDOW_SHARE).clamp(WINDOW_MIN, WINDOW_MAX);
+        let mut window = Window::default();
+        let next = loop {
+            if window.memory() >= most {
+                break Next::Window;
+            }
+            let Some((sequence, body)) = reader.next_in_place().await? else { break Next::End };
+            (at.records, at.sequence) = (at.records + 1, sequence);
+            if !decode_record(sequence, body)
+                .all(|entry| entry.is_ok_and(|entry| Window::takes(&entry)))
+            {
+                break Next::Record(body.to_vec());
+            }
+            for entry in decode_record(sequence, body) {
+                let entry = entry?;
+                if let Entry::PutLarge { value, runs, .. } = entry {
+                    adopt_value(pool, value, runs, self.epoch)?;
+                }
+                window.add(&entry);
+            }
+        };
+        at.bytes = reader.bytes_read();
+        let unused = window.sort();
+        Ok(Gathered { window, unused, next, at })
+    }
+
+    /// Begins to apply a window.
+    fn begin(&self, applier: &Applier, window: Window) -> Result<Applying, Error> {
+        let processors = self.runtime.processors();
+        let most = (window.len() / (processors * RUNS_A_TASK)).clamp(RUN_MIN, RUN_MAX);
+        let mut runs = Vec::new();
+        let mut start = 0;
+        while start < window.len() {
+            let id = window.tree(start);
+            let end = window.end_of_tree(start);
+            if self.catalog.was_dropped(id) {
+                // A write that was under way when the tree was dropped may come after that in the log.
+                // No leaf gets its reference.
+                let references: Vec<_> =
+                    (start..end).filter_map(|at| window.reference(at)).collect();
+                retire_values(self.forest.pool(), &references, self.epoch);
+            } else {
+                let tree = self.catalog.by_id(id).ok_or_else(|| unknown_tree(id))?;
+                let starts = (start..end).step_by(most);
+                runs.extend(starts.map(|at| Run { tree, writes: at..end.min(at + most) }));
+            }
+            start = end;
         }
-        self.read_ahead(&entries).await?;
-        for entry in entries {
-            match entry {
+        Ok(Applying::begin(applier, &*self.runtime, window, runs))
+    }
+
+    /// Applies a record that is in no window.
+    async fn apply_in_turn(&mut self, sequence: u64, body: &[u8]) -> Result<(), Error> {
+        for entry in decode_record(sequence, body) {
+            match entry? {
                 Entry::Put { tree, key, value } => {
                     self.edit(tree, key, Some(value.into())).await?;
                 }
@@ -127,34 +211,9 @@ impl Replay {
         Ok(())
     }
 
-    /// Loads the leaves of many entries at once, level by level, a share of the pool at most.
-    async fn read_ahead(&self, entries: &[Entry<'_>]) -> Result<(), Error> {
-        let pool = self.forest.pool();
-        let at_once = pool.frame_count() / 4;
-        let keys = entries.iter().filter_map(|entry| match *entry {
-            Entry::Put { tree, key, .. }
-            | Entry::PutLarge { tree, key, .. }
-            | Entry::Delete { tree, key } => Some((self.catalog.by_id(tree)?, key)),
-            _ => None,
-        });
-        let keys: Vec<_> = keys.take(at_once).collect();
-        let mut ways = vec![Way::default(); keys.len()];
-        let mut value = Vec::new();
-        for _level in 0..u8::MAX {
-            let mut absent = Vec::new();
-            for (&(tree, key), way) in keys.iter().zip(&mut ways) {
-                if let Step::Fetch(pages) = self.forest.get(tree, key, way, &mut value)? {
-                    absent.extend(pages);
-                }
-            }
-            if absent.is_empty() {
-                break;
-            }
-            absent.sort_unstable();
-            absent.dedup();
-            pool.fetch_many(&absent).await?;
-        }
-        Ok(())
+    fn applier(&self) -> Applier {
+        let (epoch, posting) = (self.epoch, self.posting);
+        Applier { forest: Arc::clone(&self.forest), epoch, posting }
     }
 
     /// Gives a key its value, or takes it away.
@@ -165,74 +224,36 @@ impl Replay {
         value: Option<Stored<'_>>,
     ) -> Result<(), Error> {
         if self.catalog.was_dropped(tree) {
-            // A write that was under way when the tree was dropped may come after that in the log.
+            // As in `begin`.
             return Ok(());
         }
         let tree = self.catalog.by_id(tree).ok_or_else(|| unknown_tree(tree))?;
         self.edit_all(tree, &[Edit { index: 0, key, value }]).await
     }
 
+    /// As [`Applier::edit_all`].
     pub(crate) async fn edit_all(&self, tree: TreeRef, edits: &[Edit<'_>]) -> Result<(), Error> {
-        let pool = self.forest.pool();
-        let (mut ways, mut written) = (Vec::new(), false);
-        loop {
-            check_cache(pool)?;
-            let relief = pool.relief();
-            let blocked = match self.try_edit(tree, edits, &mut ways)? {
-                Ok(()) => return Ok(()),
-                Err(blocked) => blocked,
-            };
-            self.wait_for(blocked, relief, &mut written).await?;
-        }
+        self.applier().edit_all(tree, edits).await
     }
 
-    /// Waits for what a step of the replay lacked. `relief` is from before the step; `written` is false
-    /// at first, and belongs to one change.
+    /// As [`Applier::wait_for`].
     pub(crate) async fn wait_for(
         &self,
         blocked: Blocked,
         relief: EventListener,
         written: &mut bool,
     ) -> Result<(), Error> {
-        let pool = self.forest.pool();
-        match blocked {
-            Blocked::Fetch(pages) => pool.fetch_many(&pages).await?,
-            Blocked::Refused(refusal) => {
-                wait_for(pool, refusal, relief, self.epoch, written).await?;
-            }
-            Blocked::Moved | Blocked::TooManyLeaves => {}
-        }
-        Ok(())
-    }
-
-    fn try_edit(
-        &self,
-        tree: TreeRef,
-        edits: &[Edit<'_>],
-        ways: &mut Vec<Way>,
-    ) -> Result<Result<(), Blocked>, Error> {
-        let keys = edits.iter().map(|edit| (tree, edit.key));
-        let leaves = match self.forest.latch_leaves(keys, ways, edits.len())? {
-            Ok(leaves) => leaves,
-            Err(blocked) => return Ok(Err(blocked)),
-        };
-        let plan = match leaves.plan(self.epoch, edits) {
-            Ok(plan) => plan,
-            Err(blocked) => return Ok(Err(blocked)),
-        };
-        let pool = self.forest.pool();
-        let retire = |references: &[_]| retire_values(pool, references, self.epoch);
-        let split = plan.commit(self.epoch, retire);
-        match self.posting {
-            Posting::Now => {
-                self.forest.post_now(|id| self.catalog.by_id(id), split, &OneEpoch(self.epoch));
-            }
-            Posting::Later => split.into_iter().for_each(|left| self.forest.report_unposted(left)),
-        }
-        Ok(Ok(()))
+        self.applier().wait_for(blocked, relief, written).await
     }
 }
 
-/// Log records that are replayed together, so that the leaves that they need load together.
-const WINDOW: usize = 1024;
-const WINDOW_BYTES: usize = 1 << 20;
+/// The part of the cache that a window may take; there are two, one that is applied and one that is read.
+const WINDOW_SHARE: usize = 16;
+/// Bytes of a window at least and at most, but for its last record.
+const WINDOW_MIN: usize = 4 << 10;
+const WINDOW_MAX: usize = 16 << 20;
+/// A task takes so many runs of a window, so that none is at work much longer than the others.
+const RUNS_A_TASK: usize = 8;
+/// Writes in a run, but for the last of a tree.
+const RUN_MIN: usize = 16;
+const RUN_MAX: usize = 4096;

@@ -16,7 +16,7 @@ use treering_pagefile::{CheckpointInfo, Disk, FileError, FileErrorKind};
 use crate::body::{Entry, decode, decode_runs};
 use crate::deferred::body_references;
 use crate::error::Error;
-use crate::log::{LogReader, Record};
+use crate::log::LogReader;
 
 /// Takes what the values of the log behind a checkpoint lie in.
 pub(crate) async fn claim_values(
@@ -27,18 +27,17 @@ pub(crate) async fn claim_values(
 ) -> Result<(), Error> {
     let CheckpointInfo { incarnation, log, sequence, .. } = checkpoint;
     let mut reader = LogReader::open(disk, incarnation, log, sequence).await?;
-    while let Some(record) = reader.next().await? {
+    while let Some((sequence, body)) = reader.next_in_place().await? {
         let claim = |value: &Reference, runs: &[u8]| {
             if pool.claim_value(value_of(value)?, &decode_runs(runs)) {
                 return Ok(());
             }
             Err(damaged(format!(
-                "log record {} has a large value whose pages belong to another",
-                record.sequence
+                "log record {sequence} has a large value whose pages belong to another"
             )))
         };
-        for entry in decode_record(&record)? {
-            match entry {
+        for entry in decode_record(sequence, body) {
+            match entry? {
                 Entry::PutLarge { value, runs, .. } => claim(value, runs)?,
                 Entry::BigBatch { body, runs } => {
                     claim(body, runs)?;
@@ -76,12 +75,14 @@ pub(crate) fn retire_values(pool: &Pool, references: &[Reference], epoch: u64) {
     }
 }
 
-/// The entries of a record.
-pub(crate) fn decode_record(record: &Record) -> Result<Vec<Entry<'_>>, Error> {
-    decode(&record.body).ok_or_else(|| {
-        let sequence = record.sequence;
-        damaged(format!("log record {sequence} has a sound checksum but no meaning"))
-    })
+/// The entries in the body of the record with a sequence, in order.
+pub(crate) fn decode_record(
+    sequence: u64,
+    body: &[u8],
+) -> impl Iterator<Item = Result<Entry<'_>, Error>> {
+    let meaningless =
+        move || damaged(format!("log record {sequence} has a sound checksum but no meaning"));
+    decode(body).map(move |entry| entry.ok_or_else(meaningless))
 }
 
 fn value_of(reference: &Reference) -> Result<ValueRef, Error> {

@@ -192,6 +192,11 @@ impl Runtime for SimRuntime {
         self.spawn_from(None, task);
     }
 
+    /// Tasks apart take turns like all others, so that what they do in which order is the seed's.
+    fn processors(&self) -> usize {
+        2
+    }
+
     fn now(&self) -> Duration {
         lock(&self.clock.times).now
     }

@@ -162,16 +162,26 @@ impl LogReader {
     /// `Damaged` when something that was durable cannot be read, naming file and offset; or the
     /// error of a read.
     pub async fn next(&mut self) -> Result<Option<Record>, FileError> {
-        loop {
-            while !self.rest.is_empty() {
-                if let Some(record) = self.next_in_group()? {
-                    return Ok(Some(record));
+        let next = self.next_in_place().await?;
+        Ok(next.map(|(sequence, body)| Record { sequence, body: body.to_vec() }))
+    }
+
+    /// As [`LogReader::next`], without a copy: the record's sequence and its body.
+    ///
+    /// # Errors
+    /// As [`LogReader::next`].
+    pub async fn next_in_place(&mut self) -> Result<Option<(u64, &[u8])>, FileError> {
+        let (sequence, body) = loop {
+            if self.rest.is_empty() {
+                if self.ended || !self.next_group().await? {
+                    return Ok(None);
                 }
+            } else if let Some(found) = self.next_in_group()? {
+                break found;
             }
-            if self.ended || !self.next_group().await? {
-                return Ok(None);
-            }
-        }
+        };
+        let bytes = self.window.bytes.as_deref().unwrap_or_default();
+        Ok(Some((sequence, &bytes[body])))
     }
 
     /// How many bytes of log lie before the next group: from where it began to be read.
@@ -201,23 +211,23 @@ impl LogReader {
         used.map(|(&number, at)| KeptSegment { number, slot: at.slot, size: at.size }).collect()
     }
 
-    /// Takes one record off the current group; `None` if it is not wanted.
-    fn next_in_group(&mut self) -> Result<Option<Record>, FileError> {
+    /// Takes one record off the current group: its sequence, and where in the window its body is.
+    /// `None` if it is not wanted.
+    fn next_in_group(&mut self) -> Result<Option<(u64, Range<usize>)>, FileError> {
         let bytes = self.window.bytes.as_deref().unwrap_or_default();
         let Some((body, _)) = split_record(&bytes[self.rest.clone()]) else {
             let offset = self.window.offset + self.rest.start as u64;
             return Err(self.damage(self.place.segment, offset, "a record is cut off"));
         };
         let sequence = self.sequence;
-        let record =
-            (sequence > self.after_sequence).then(|| Record { sequence, body: body.to_vec() });
-        self.rest.start += RECORD_HEADER + body.len();
+        let body = self.rest.start + RECORD_HEADER..self.rest.start + RECORD_HEADER + body.len();
+        self.rest.start = body.end;
         self.sequence += 1;
         if self.rest.is_empty() && self.expected != Some(self.sequence) {
             let offset = self.window.offset + self.rest.start as u64;
             return Err(self.damage(self.place.segment, offset, "a group lacks records"));
         }
-        Ok(record)
+        Ok((sequence > self.after_sequence).then_some((sequence, body)))
     }
 
     /// Moves on to the next group; `false` at the end of the log.

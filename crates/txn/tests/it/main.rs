@@ -42,4 +42,5 @@ mod log_recovery;
 mod log_segments;
 mod log_support;
 mod merge_crash;
+mod replay_windows;
 mod verify_faults;
