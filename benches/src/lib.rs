@@ -2,6 +2,7 @@
 
 pub mod data;
 pub mod fio;
+pub mod folder;
 pub mod latency;
 pub mod measure;
 pub mod raw;

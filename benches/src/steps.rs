@@ -178,14 +178,13 @@ fn keys() -> Vec<Step> {
 /// # Errors
 /// Those of the engine.
 pub fn with_database(folder: &Path, io: Io) -> Result<Vec<Step>, Failure> {
-    let (db, tree) = block_on(open(folder, io))?;
+    let (db, tree) = block_on(open(&folder.join("steps.tr"), Options::new().io(io)))?;
     let pool = Arc::clone(db.engine().pool());
     let pages = pool.pages();
     let (pages, pinned) = (pages.clone(), pages);
     let read = Arc::clone(&pool);
     let of = |turn: u64, len: usize| (mix(turn) % len as u64) as usize;
-    let (get, put) = (tree.clone(), tree);
-    Ok(vec![
+    let steps = vec![
         Step::new("pool: pin, and unpin", move |turn| {
             let pin = pool.try_pin(pinned[of(turn, pinned.len())]);
             assert!(black_box(pin).is_some());
@@ -194,24 +193,54 @@ pub fn with_database(folder: &Path, io: Io) -> Result<Vec<Step>, Failure> {
             let page = pages[of(turn, pages.len())];
             black_box(read.read_page(page, |words| words.len()));
         }),
-        Step::new("get, in memory", move |turn| {
-            let number = mix(turn) % PAIRS;
-            let len = block_on(get.get_with(data::key(number), <[u8]>::len));
-            assert!(matches!(len, Ok(Some(data::VALUE_LEN))));
-        }),
-        Step::new("put that replaces, Durability::None", move |turn| {
-            let number = mix(turn) % PAIRS;
-            let write = put.put(data::key(number), data::value(turn));
-            block_on(write.durability(Durability::None).into_future())
-                .expect("nothing is wrong with this disk");
-            // The database ends with the last step.
-            let _ = &db;
-        }),
+        get("get, in memory", &db, &tree),
+        put("put that replaces, Durability::None", Durability::None, &db, &tree),
+        put("put that replaces, durable", Durability::Durable, &db, &tree),
+    ];
+    Ok(steps.into_iter().chain(timed(folder, io)?).collect())
+}
+
+/// Some of the same where everything is measured.
+#[cfg(feature = "metrics")]
+fn timed(folder: &Path, io: Io) -> Result<Vec<Step>, Failure> {
+    let options = Options::new().io(io).metrics(true);
+    let (db, tree) = block_on(open(&folder.join("timed.tr"), options))?;
+    Ok(vec![
+        get("get, in memory, metrics(true)", &db, &tree),
+        put("put that replaces, Durability::None, metrics(true)", Durability::None, &db, &tree),
+        put("put that replaces, durable, metrics(true)", Durability::Durable, &db, &tree),
     ])
 }
 
-async fn open(folder: &Path, io: Io) -> Result<(Database, Tree), Failure> {
-    let db = Options::new().io(io).log_size(1 << 30).open(folder.join("steps.tr")).await?;
+#[cfg(not(feature = "metrics"))]
+fn timed(_: &Path, _: Io) -> Result<Vec<Step>, Failure> {
+    Ok(Vec::new())
+}
+
+fn get(name: &'static str, db: &Database, tree: &Tree) -> Step {
+    let (db, tree) = (db.clone(), tree.clone());
+    Step::new(name, move |turn| {
+        let number = mix(turn) % PAIRS;
+        let len = block_on(tree.get_with(data::key(number), <[u8]>::len));
+        assert!(matches!(len, Ok(Some(data::VALUE_LEN))));
+        // The database ends with the last step.
+        let _ = &db;
+    })
+}
+
+fn put(name: &'static str, durability: Durability, db: &Database, tree: &Tree) -> Step {
+    let (db, tree) = (db.clone(), tree.clone());
+    Step::new(name, move |turn| {
+        let number = mix(turn) % PAIRS;
+        let write = tree.put(data::key(number), data::value(turn));
+        block_on(write.durability(durability).into_future())
+            .expect("nothing is wrong with this disk");
+        let _ = &db;
+    })
+}
+
+async fn open(folder: &Path, options: Options) -> Result<(Database, Tree), Failure> {
+    let db = options.log_size(1 << 30).open(folder).await?;
     let tree = db.tree("steps").await?;
     for numbers in (0..PAIRS).collect::<Vec<_>>().chunks(100) {
         let mut batch = db.batch();

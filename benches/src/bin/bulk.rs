@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use treering::{Database, Durability, Options, Tree};
+use treering_benches::folder::Folder;
 use treering_benches::raw::{self, Failure};
 
 #[derive(Parser)]
@@ -44,8 +45,7 @@ fn record(number: u64, sorted: bool) -> ([u8; 16], [u8; 100]) {
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     let args = Args::parse();
-    let temporary = tempfile::tempdir()?;
-    let folder = args.folder.clone().unwrap_or_else(|| temporary.path().to_path_buf());
+    let folder = Folder::new(args.folder.as_deref())?;
     let bytes = args.records * RECORD;
     println!("{:<44} {:>9} {:>9} {:>9}", "row", "seconds", "MB/s", "of raw");
     let raw = raw::write(&folder, bytes, 8).await?;

@@ -20,6 +20,7 @@ use clap::Parser;
 use hdrhistogram::Histogram;
 use treering::{Database, Durability, Options, Tree};
 use treering_benches::data::{self, key, mix, value};
+use treering_benches::folder::Folder;
 use treering_benches::latency::Times;
 use treering_benches::raw::Failure;
 use treering_benches::table::{self, Target, whole};
@@ -71,8 +72,7 @@ struct Bench {
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     let args = Args::parse();
-    let temporary = tempfile::tempdir()?;
-    let folder = args.folder.clone().unwrap_or_else(|| temporary.path().to_path_buf());
+    let folder = Folder::new(args.folder.as_deref())?;
     let path = folder.join("checkpoint.tr");
     let options = Options::new().cache_size(args.cache << 20).log_size(2 << 30);
     let db = options.open(&path).await?;

@@ -21,6 +21,7 @@ use tokio::runtime::Runtime;
 use treering::{Database, Options, Tree};
 use treering_benches::data::{self, PAIR_LEN, key, mix, value};
 use treering_benches::fio::Job;
+use treering_benches::folder::Folder;
 use treering_benches::measure::{self, Round, median};
 use treering_benches::raw::Failure;
 use treering_benches::table::{self, Target, whole};
@@ -58,8 +59,7 @@ const COMMITTED: u64 = 10_000;
 
 fn main() -> Result<(), Failure> {
     let args = Args::parse();
-    let temporary = tempfile::tempdir()?;
-    let folder = args.folder.clone().unwrap_or_else(|| temporary.path().to_path_buf());
+    let folder = Folder::new(args.folder.as_deref())?;
     let path = folder.join("disk.tr");
     let runtime = Runtime::new()?;
     runtime.block_on(load(&path, &args))?;

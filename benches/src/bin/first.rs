@@ -11,6 +11,7 @@ use clap::Parser;
 use rand::rngs::SmallRng;
 use rand::{Rng, RngCore, SeedableRng};
 use treering::{Database, Durability, Options, Tree};
+use treering_benches::folder::Folder;
 use treering_pagefile::{AlignedBuf, DiskOptions, IoBuf, Lane, Op, open_directory, transfer};
 
 #[derive(Parser)]
@@ -42,8 +43,7 @@ fn key(number: u64) -> [u8; 24] {
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     let args = Args::parse();
-    let temporary = tempfile::tempdir()?;
-    let folder = args.folder.clone().unwrap_or_else(|| temporary.path().to_path_buf());
+    let folder = Folder::new(args.folder.as_deref())?;
     let path = folder.join("first.tr");
     println!("{:<44} {:>12} {:>10}", "row", "per second", "p50 us");
     let wanted = |section: &str| args.only.as_deref().is_none_or(|only| only == section);

@@ -11,6 +11,7 @@ use futures::TryStreamExt;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use treering::{Database, Durability, Options};
+use treering_benches::folder::Folder;
 use treering_benches::raw::{self, Failure};
 
 #[derive(Parser)]
@@ -33,8 +34,7 @@ const CACHE: u64 = 16 << 20;
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     let args = Args::parse();
-    let temporary = tempfile::tempdir()?;
-    let folder = args.folder.clone().unwrap_or_else(|| temporary.path().to_path_buf());
+    let folder = Folder::new(args.folder.as_deref())?;
     let path = folder.join("large.tr");
     let bytes = args.mib << 20;
     let db = Options::new().cache_size(CACHE).open(&path).await?;

@@ -17,6 +17,7 @@ use std::time::Instant;
 use clap::Parser;
 use treering::{Database, Durability, Options};
 use treering_benches::data::{key, value};
+use treering_benches::folder::Folder;
 use treering_benches::measure::cpu_seconds;
 use treering_benches::raw::{self, Failure};
 use treering_benches::table::{self, whole};
@@ -54,9 +55,7 @@ fn options(args: &Args) -> Options {
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     let args = Args::parse();
-    let temporary = tempfile::tempdir()?;
-    let folder = args.folder.clone().unwrap_or_else(|| temporary.path().to_path_buf());
-    std::fs::create_dir_all(&folder)?;
+    let folder = Folder::new(args.folder.as_deref())?;
     if args.write {
         return write(&folder.join("recovery.tr"), &args).await;
     }

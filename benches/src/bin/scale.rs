@@ -23,6 +23,7 @@ use std::time::Instant;
 use clap::Parser;
 use treering::{Database, Durability, Options, Tree};
 use treering_benches::data::mix;
+use treering_benches::folder::Folder;
 use treering_benches::measure::median;
 use treering_benches::raw::Failure;
 use treering_benches::table::{self, whole};
@@ -50,8 +51,7 @@ const PAGE_PAIRS_MIN: u64 = 64;
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     let args = Args::parse();
-    let temporary = tempfile::tempdir()?;
-    let folder = args.folder.clone().unwrap_or_else(|| temporary.path().to_path_buf());
+    let folder = Folder::new(args.folder.as_deref())?;
     table::head(&[
         "pairs",
         "height",

@@ -14,6 +14,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use treering::{Durability, Options};
+use treering_benches::folder::Folder;
 use treering_benches::raw::{self, Failure};
 
 #[derive(Parser)]
@@ -35,8 +36,7 @@ struct Args {
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     let args = Args::parse();
-    let temporary = tempfile::tempdir()?;
-    let folder = args.folder.clone().unwrap_or_else(|| temporary.path().to_path_buf());
+    let folder = Folder::new(args.folder.as_deref())?;
     println!("{:<40} {:>8} {:>14} {:>8}", "row", "MB/s", "pairs/s", "ratio");
     for shuffled in [false, true] {
         let path = folder.join("scan.tr");

@@ -27,6 +27,7 @@ use std::time::Instant;
 use clap::Parser;
 use treering::{Durability, Options, Tree};
 use treering_benches::data::mix;
+use treering_benches::folder::Folder;
 use treering_benches::measure::median;
 use treering_benches::raw::Failure;
 use treering_benches::table::{self, Target};
@@ -76,9 +77,7 @@ struct Round {
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     let args = Args::parse();
-    let temporary = tempfile::tempdir()?;
-    let folder = args.folder.clone().unwrap_or_else(|| temporary.path().to_path_buf());
-    std::fs::create_dir_all(&folder)?;
+    let folder = Folder::new(args.folder.as_deref())?;
     let each = args.records / WORKERS;
     for worker in 0..WORKERS {
         write_files(&folder, worker, each)?;
