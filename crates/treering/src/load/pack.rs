@@ -40,22 +40,48 @@ impl Pack {
 /// Records of many packs, sorted; of those with one key, the last.
 pub(super) struct Sorted {
     packs: Vec<Pack>,
-    order: Vec<(u32, u32)>,
+    order: Vec<Place>,
+}
+
+/// Where a record is, and how its key begins: mostly that tells two of them apart, and the keys
+/// themselves, which lie anywhere in memory, need not be looked at.
+#[derive(Clone, Copy)]
+struct Place {
+    head: u64,
+    pack: u32,
+    at: u32,
+}
+
+/// The first eight bytes of a key, so that comparing numbers is comparing bytes; zeros behind a shorter one.
+fn head_of(key: &[u8]) -> u64 {
+    match key.first_chunk() {
+        Some(bytes) => u64::from_be_bytes(*bytes),
+        None => {
+            let mut bytes = [0; 8];
+            bytes[..key.len()].copy_from_slice(key);
+            u64::from_be_bytes(bytes)
+        }
+    }
 }
 
 impl Sorted {
     pub(super) fn new(packs: Vec<Pack>) -> Self {
-        let numbers = packs.iter().enumerate();
-        let mut order: Vec<(u32, u32)> = numbers
-            .flat_map(|(pack, records)| (0..records.len()).map(move |at| (pack as u32, at as u32)))
-            .collect();
-        let key = |(pack, at): &(u32, u32)| packs[*pack as usize].get(*at as usize).0;
-        if !order.is_sorted_by_key(key) {
-            order.sort_by(|a, b| key(a).cmp(key(b)));
+        let mut order = Vec::with_capacity(packs.iter().map(Pack::len).sum());
+        for (pack, records) in packs.iter().enumerate() {
+            order.extend((0..records.len()).map(|at| Place {
+                head: head_of(records.get(at).0),
+                pack: pack as u32,
+                at: at as u32,
+            }));
+        }
+        let key = |place: &Place| packs[place.pack as usize].get(place.at as usize).0;
+        let compare = |a: &Place, b: &Place| a.head.cmp(&b.head).then_with(|| key(a).cmp(key(b)));
+        if !order.is_sorted_by(|a, b| compare(a, b).is_le()) {
+            order.sort_by(compare);
         }
         // The sort is stable: the last of equal keys came last, and takes the place of the first.
         order.dedup_by(|next, kept| {
-            let same = key(next) == key(kept);
+            let same = compare(next, kept).is_eq();
             if same {
                 *kept = *next;
             }
@@ -69,7 +95,7 @@ impl Sorted {
     }
 
     pub(super) fn get(&self, index: usize) -> (&[u8], &[u8]) {
-        let (pack, at) = self.order[index];
+        let Place { pack, at, .. } = self.order[index];
         self.packs[pack as usize].get(at as usize)
     }
 }
@@ -91,5 +117,25 @@ mod tests {
         let expected = [("", "4"), ("a", "5"), ("b", "3"), ("c", "")];
         let expected = expected.map(|(key, value)| (key.as_bytes(), value.as_bytes()));
         assert_eq!(found, expected);
+    }
+
+    /// Keys that begin alike, and shorter ones that are what the longer ones begin with.
+    #[test]
+    fn keys_are_sorted_as_bytes_are() {
+        let mut keys: Vec<Vec<u8>> = Vec::new();
+        for len in 0..12 {
+            for last in [0, 1, 0x7f, 0x80, 0xff] {
+                keys.push([vec![7; len], vec![last]].concat());
+                keys.push([vec![0; len], vec![last]].concat());
+                keys.push([vec![0xff; len], vec![last]].concat());
+            }
+        }
+        let mut pack = Pack::default();
+        keys.iter().for_each(|key| pack.push(key, b""));
+        let sorted = Sorted::new(vec![pack]);
+        keys.sort();
+        keys.dedup();
+        let found: Vec<&[u8]> = (0..sorted.len()).map(|at| sorted.get(at).0).collect();
+        assert_eq!(found, keys);
     }
 }
