@@ -22,7 +22,7 @@ use crate::page::Page;
 use crate::partition::{Part, Policy, partition};
 use crate::spare::Kept;
 use crate::stored::{Kind, Reference, Stored};
-use crate::words::Words;
+use crate::words::{Words, WordsMut};
 
 /// The decided outcome for one key.
 #[derive(Clone, Copy, Debug)]
@@ -154,7 +154,9 @@ impl<'f, 'e> Plan<'f, 'e> {
         for Change { leaf, how } in self.changes {
             let (tree, page) = &self.leaves.pages[leaf];
             let shrank = match how {
-                How::InPlace(edits) => edit_in_place(page, edits, &mut references),
+                How::InPlace(edits) => {
+                    edit_in_place(&Page::new(page.words()), edits, &mut references)
+                }
                 How::Rebuild(mut rebuilt) => {
                     references.append(&mut rebuilt.replaced);
                     unposted.extend(rebuilt.commit(page, epoch));
@@ -181,12 +183,11 @@ pub(crate) fn record_room(key: &[u8], value: &[u8], prefix_len: usize) -> usize 
 
 /// Makes the edits; whether one of them made the page's contents less. References that they replace
 /// are added to `replaced`.
-fn edit_in_place(
-    page: &ExclusivePage<'_>,
+fn edit_in_place<W: WordsMut>(
+    view: &Page<W>,
     edits: &[Edit<'_>],
     replaced: &mut Vec<Reference>,
 ) -> bool {
-    let view = Page::new(page.words());
     let mut shrank = false;
     for edit in edits {
         let found = view.find(edit.key);
@@ -383,38 +384,4 @@ impl Rebuilt<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-
-    /// Updates in place once made a full page anew, each of them: they were taken for inserts.
-    #[test]
-    fn a_full_page_has_room_for_values_that_do_not_grow() {
-        let spec =
-            PageSpec { page_size: 512, tree: 1, level: 0, low: b"", high: None, gap: Gap::NONE };
-        let keys: Vec<[u8; 4]> = (0..100u32).map(u32::to_be_bytes).collect();
-        let entries: Vec<(&[u8], &[u8])> =
-            keys.iter().map(|key| (key.as_slice(), b"12345678".as_slice())).collect();
-        let full = (0..=entries.len()).rev().find_map(|len| build(&spec, &entries[..len]));
-        let mut full = full.unwrap();
-        let page = full.edit();
-        assert!(page.free_contiguous() < 20);
-
-        let edit = |at: usize, value| Edit { index: 0, key: &keys[at], value };
-        let value = |bytes| Some(Stored::Inline(bytes));
-        assert!(fits_in_place(&page, &[edit(3, value(b"87654321")), edit(4, value(b"short"))]));
-        assert!(fits_in_place(&page, &[edit(3, None), edit(99, None)]));
-        assert!(!fits_in_place(&page, &[edit(3, value(b"a value that is longer"))]));
-        assert!(!fits_in_place(
-            &page,
-            &[edit(3, value(b"87654321")), edit(99, value(b"12345678"))]
-        ));
-
-        // What fits is done without moving anything.
-        let slot = page.find(&keys[3]).unwrap();
-        let free = page.free_total();
-        assert!(page.replace_value(slot, b"87654321"));
-        assert_eq!(page.free_total(), free);
-    }
-}
+mod tests;
