@@ -46,8 +46,10 @@ pub(crate) fn prepare(path: &Path, create: bool) -> Result<(), Error> {
         }
         Ok(_) => {}
     }
-    if path.join(PAGES).try_exists().map_err(looking)? {
-        return Ok(());
+    match fs::metadata(path.join(PAGES)) {
+        Ok(pages) if !pages.is_dir() => return Ok(()),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(looking(error)),
+        _ => {}
     }
     if !create {
         let what = format!("there is no database in {name}: the folder has no file {PAGES:?}");

@@ -252,13 +252,6 @@ impl Options {
         if let Some(device) = &self.device {
             device::link(&path, device, create, self.overwrite_device)?;
         }
-        if !self.read_only {
-            folder::clear_scratch(&path)?;
-            statistics::clear(&path).map_err(|source| {
-                let path = path.display();
-                Error::io(format!("removing the statistics of an earlier life in {path}"), source)
-            })?;
-        }
         let io = match self.io {
             Io::Auto => IoBackend::Auto,
             Io::Uring => IoBackend::Uring,
@@ -290,13 +283,8 @@ impl Options {
             true => Engine::open_read_only(disk, runtime, options, keep).await,
         };
         let engine = opened.map_err(|error| explain(error.into(), &path))?;
-        if let Some(publisher) = self.publisher(&watched, &path, io) {
-            let started = publishing.start(Arc::downgrade(&engine), publisher);
-            started.map_err(|source| {
-                engine.stop();
-                Error::io("starting the thread for statistics", source)
-            })?;
-        }
+        let publisher = self.publisher(&watched, &path, io);
+        self.move_in(&path, &engine, &publishing, publisher).inspect_err(|_| engine.stop())?;
         let recovery = engine.recovery();
         tracing::info!(
             path = %path.display(),
@@ -308,6 +296,26 @@ impl Options {
         );
         let scratch = path.join(folder::SCRATCH).into();
         Ok(self.database(engine, scratch, entry, watched.watch))
+    }
+
+    /// What is done in the folder when it is known to hold a database: in another one nothing is ours.
+    fn move_in(
+        &self,
+        path: &Path,
+        engine: &Arc<Engine>,
+        publishing: &Publishing,
+        publisher: Option<Publisher>,
+    ) -> Result<(), Error> {
+        if !self.read_only {
+            folder::clear_scratch(path)?;
+            statistics::clear(path).map_err(|source| {
+                let path = path.display();
+                Error::io(format!("removing the statistics of an earlier life in {path}"), source)
+            })?;
+        }
+        let Some(publisher) = publisher else { return Ok(()) };
+        let started = publishing.start(engine, publisher);
+        started.map_err(|source| Error::io("starting the thread for statistics", source))
     }
 
     /// Who watches this database, as the options ask.

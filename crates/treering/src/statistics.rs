@@ -14,7 +14,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -71,22 +71,21 @@ enum State {
 }
 
 impl Publishing {
-    /// Starts the thread, unless the engine has ended meanwhile.
-    pub(crate) fn start(&self, engine: Weak<Engine>, publisher: Publisher) -> io::Result<()> {
+    /// Publishes for the first time, so that whoever knows of the opening finds something, and starts
+    /// the thread; unless the engine has ended meanwhile.
+    pub(crate) fn start(&self, engine: &Arc<Engine>, publisher: Publisher) -> io::Result<()> {
         let mut state = self.lock();
         if !matches!(*state, State::NotBegun) {
             return Ok(());
         }
+        let mut failed = false;
+        publisher.publish(engine, &mut failed);
+        let engine = Arc::downgrade(engine);
         let (stop, stopped) = mpsc::channel();
         let thread = thread::Builder::new().name("treering-stats".into()).spawn(move || {
-            let mut failed = false;
-            loop {
+            while stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
                 let Some(engine) = engine.upgrade() else { break };
                 publisher.publish(&engine, &mut failed);
-                drop(engine);
-                if stopped.recv_timeout(EVERY) != Err(RecvTimeoutError::Timeout) {
-                    break;
-                }
             }
             if let Some(file) = &publisher.file {
                 // If that cannot be done, the file tells its age.

@@ -60,6 +60,32 @@ fn a_database_that_is_open_is_locked_for_others_at_once() {
     });
 }
 
+/// Many programs keep something called `pages`. What an earlier life of a database leaves in its folder, a
+/// folder `tmp` and its statistics, was removed there before anybody knew whether it was one.
+#[test]
+fn a_folder_that_turns_out_to_be_no_database_keeps_what_is_in_it() {
+    on_two(async {
+        for is_folder in [false, true] {
+            let home = Home::new();
+            fs::create_dir_all(home.path.join("tmp")).unwrap();
+            let pages = home.path.join("pages");
+            match is_folder {
+                true => fs::create_dir(pages).unwrap(),
+                false => fs::write(pages, "what somebody wrote".repeat(2000)).unwrap(),
+            }
+            let theirs = ["tmp/letter", "statistics.json", "statistics.json.new"];
+            for name in theirs {
+                fs::write(home.path.join(name), "dear").unwrap();
+            }
+            fails(small().open(&home.path).await, ErrorKind::InvalidOptions);
+            for name in theirs {
+                assert_eq!(fs::read(home.path.join(name)).unwrap(), b"dear", "{name}");
+            }
+            assert!(!is_folder || !home.path.join("lock").exists());
+        }
+    });
+}
+
 #[test]
 fn opening_right_after_the_last_handle_was_dropped_waits_for_its_end() {
     on_two(async {

@@ -35,6 +35,7 @@ fn the_offer_is_written_anew_and_taken_back() {
     let path = folder.path().join("db");
     let file = path.join("statistics.json");
     let db = block_on(Options::new().statistics_file(true).open(&path)).unwrap();
+    assert!(file.exists(), "it is there from the beginning");
     let tree = block_on(db.tree("t")).unwrap();
     for number in 0..10_u8 {
         block_on(tree.put([number], b"v").into_future()).unwrap();

@@ -158,6 +158,8 @@ fn reading_and_writing_what_is_in_memory_makes_no_events() {
     let counting = tracing_subscriber::registry::Registry::default();
     let counting = Count { inner: counting, count: Arc::clone(&counter) };
     tracing::subscriber::with_default(counting, || {
+        tracing::info!("it does count");
+        assert_eq!(std::mem::take(&mut *counter.lock().unwrap()), 1);
         for _ in 0..100 {
             block_on(tree.get(b"k")).unwrap();
             block_on(tree.put(b"k", b"v").durability(Durability::None).into_future()).unwrap();
