@@ -27,7 +27,8 @@ pub(crate) async fn run(
         let mut graph = Graph::default();
         while let Some(page) = pages.next().await? {
             // The walk comes to the root first.
-            let lowest = *graph.lowest.get_or_insert((page.level + 1).saturating_sub(levels));
+            let lowest =
+                *graph.lowest.get_or_insert(page.level.saturating_sub(levels.saturating_sub(1)));
             if page.level < lowest {
                 break;
             }

@@ -252,7 +252,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = seconds)]
     pub(crate) seconds: u64,
     /// Records that are loaded [default: a million, or fewer for a short time]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..1 << 50))]
     pub(crate) records: Option<u64>,
     /// Draw the results as SVG, too
     #[arg(long, value_name = "FILE")]

@@ -167,8 +167,13 @@ fn size(text: &str) -> Result<u64, String> {
 }
 
 fn seconds(text: &str) -> Result<u64, String> {
-    at_least_one(text).map(|number| number as u64)
+    match at_least_one(text)? {
+        number if number <= A_YEAR => Ok(number as u64),
+        _ => Err(format!("it takes at most {A_YEAR}, a year")),
+    }
 }
+
+const A_YEAR: usize = 365 * 24 * 60 * 60;
 
 fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {

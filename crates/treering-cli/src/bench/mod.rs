@@ -70,7 +70,7 @@ impl Bench<'_> {
         let seconds = self.args.seconds;
         let share = Duration::from_secs(seconds) / SHARES;
         // A load of a million takes some seconds where a commit takes a millisecond.
-        let records = self.args.records.unwrap_or(RECORDS.min(seconds * RECORDS / 10)).max(1);
+        let records = self.args.records.unwrap_or(RECORDS.min(seconds * RECORDS / 10));
         let path = self.folder.join("data.tr");
         let parent = self.args.folder.as_deref().unwrap_or(Path::new("."));
         say(format_args!(

@@ -48,5 +48,9 @@ fn a_folder_that_cannot_be_is_refused() {
     let place = Place::new();
     let error = place.run("bench nowhere").failed(2);
     assert!(error.contains("no temporary folder can be made in nowhere"), "{error}");
-    place.run("bench . --seconds 0").failed_at_the_command_line();
+    for number in
+        ["--seconds 0", "--seconds 18446744073709551615", "--records 18446744073709551615"]
+    {
+        place.run(&format!("bench . {number}")).failed_at_the_command_line();
+    }
 }
