@@ -3,7 +3,7 @@
 use crate::args::{BackupArgs, DatabaseArgs, EngineArgs};
 use crate::error::{Failure, Verdict};
 use crate::open::{Missing, with_database};
-use crate::output::{Output, grouped, say};
+use crate::output::{Output, counted, grouped, say};
 
 pub(crate) async fn verify(engine: &EngineArgs, args: DatabaseArgs) -> Result<Verdict, Failure> {
     let report = with_database(engine, &args.database, Missing::Refuse, async |database| {
@@ -15,19 +15,20 @@ pub(crate) async fn verify(engine: &EngineArgs, args: DatabaseArgs) -> Result<Ve
         out.line(problem)?;
     }
     let checked = format!(
-        "{} trees, {} keys, {} pages, height {}, {} log records{}",
-        grouped(report.trees as u64),
-        grouped(report.keys),
-        grouped(report.pages),
+        "{}, {}, {}, height {}, {}{}",
+        counted(report.trees as u64, "tree"),
+        counted(report.keys, "key"),
+        counted(report.pages, "page"),
         report.height,
-        grouped(report.log_records),
+        counted(report.log_records, "log record"),
         if report.space_checked { ", the space map" } else { "" },
     );
     let verdict = if report.problems.is_empty() {
         out.line(format_args!("all is well: {checked}"))?;
         Verdict::Fine
     } else {
-        out.line(format_args!("{} problems: {checked}", report.problems.len()))?;
+        let problems = counted(report.problems.len() as u64, "problem");
+        out.line(format_args!("{problems}: {checked}"))?;
         Verdict::Wrong
     };
     out.finish()?;

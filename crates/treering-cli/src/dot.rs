@@ -6,7 +6,7 @@ use std::fmt::Write;
 use treering::{Database, PageShape, TreeOptions};
 
 use crate::error::Failure;
-use crate::output::Output;
+use crate::output::{Output, quoted};
 
 /// Of a fence, so many characters are shown.
 const FENCE_MAX: usize = 16;
@@ -91,27 +91,12 @@ fn fence(key: &[u8]) -> String {
     }
 }
 
-/// A string of the graph language. It has escapes of its own for the end of a line.
-fn quoted(text: &str) -> String {
-    let mut quoted = String::from('"');
-    for character in text.chars() {
-        match character {
-            '"' | '\\' => quoted.extend(['\\', character]),
-            '\n' => quoted.push_str("\\n"),
-            other => quoted.push(other),
-        }
-    }
-    quoted.push('"');
-    quoted
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn strings_and_fences_are_quoted() {
-        assert_eq!(quoted("a \"b\" \\ c\nd"), r#""a \"b\" \\ c\nd""#);
+    fn fences_are_quoted_and_cut() {
         assert_eq!(fence(b"k\x00"), r#""k\x00""#);
         assert_eq!(fence(&[b'a'; 17]), format!("\"{}..\"", "a".repeat(16)));
     }

@@ -82,7 +82,10 @@ fn cure(kind: ErrorKind, cause: Option<io::ErrorKind>, said: &str) -> Option<&'s
             "`treering verify` says what is damaged, if it can be opened; what is, comes from a backup"
         }
         ErrorKind::Io => match cause? {
-            io::ErrorKind::PermissionDenied if said.contains("io_uring") => {
+            // Refused by a rule, or there is none of it, as in a sandbox.
+            io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported
+                if said.contains("io_uring") =>
+            {
                 "`--io auto` uses threads where this system refuses io_uring"
             }
             io::ErrorKind::PermissionDenied => {
@@ -135,6 +138,7 @@ mod tests {
         let causes = [
             (io::ErrorKind::PermissionDenied, "opening db", "run this as the user"),
             (io::ErrorKind::PermissionDenied, "setting up io_uring", "--io auto"),
+            (io::ErrorKind::Unsupported, "setting up io_uring", "--io auto"),
             (io::ErrorKind::ReadOnlyFilesystem, "opening db", "copy it"),
             (io::ErrorKind::OutOfMemory, "reserving memory", "--cache"),
             (io::ErrorKind::NotFound, "opening db/log-00", "restore a backup"),

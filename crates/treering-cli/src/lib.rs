@@ -40,6 +40,7 @@ mod top;
 mod trees;
 mod words;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use crate::args::{Arguments, Command};
@@ -103,5 +104,8 @@ async fn run(arguments: Arguments) -> Result<Verdict, Failure> {
 fn trace() {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("off"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let events = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Without colours in a file; with `NO_COLOR`, nowhere.
+    let plain = !std::io::stderr().is_terminal();
+    if plain { events.with_ansi(false).init() } else { events.init() }
 }

@@ -1,5 +1,6 @@
 //! Standard output and standard error.
 
+use std::fmt::Write as _;
 use std::io::{self, BufWriter, StdoutLock, Write};
 use std::time::Duration;
 
@@ -91,8 +92,39 @@ pub(crate) fn grouped(number: u64) -> String {
     text
 }
 
+/// `1 tree`, `2 trees`, `0 trees`.
+pub(crate) fn counted(number: u64, thing: &str) -> String {
+    format!("{} {thing}{}", grouped(number), if number == 1 { "" } else { "s" })
+}
+
+/// A string of JSON, which those of the graph language `dot` are written like, too.
+pub(crate) fn quoted(text: &str) -> String {
+    let mut quoted = String::from('"');
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => quoted.extend(['\\', character]),
+            '\n' => quoted.push_str("\\n"),
+            control if control < ' ' => {
+                // Writing to a string does not fail.
+                let _ = write!(quoted, "\\u{:04x}", u32::from(control));
+            }
+            other => quoted.push(other),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn things_are_counted_in_words_and_strings_quoted() {
+        let counted = [0, 1, 2].map(|number| super::counted(number, "page"));
+        assert_eq!(counted, ["0 pages", "1 page", "2 pages"]);
+        let quoted = super::quoted("a \"b\" \\ c\nd\te\u{e9}");
+        assert_eq!(quoted, "\"a \\\"b\\\" \\\\ c\\nd\\u0009e\u{e9}\"");
+    }
+
     #[test]
     fn numbers_are_grouped() {
         for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1234567, "1,234,567")] {

@@ -14,7 +14,7 @@ use crate::args::{DatabaseArgs, EngineArgs};
 use crate::dump_format::{FIRST_LINE, Line, parse, unescape};
 use crate::error::{Failure, Verdict};
 use crate::open::{Missing, open};
-use crate::output::{counter, grouped, say};
+use crate::output::{counted, counter, say};
 
 /// Pairs and bytes of a batch, at most (but for a pair that has more). Small, so that it is applied in
 /// one step in the smallest cache, too.
@@ -67,7 +67,7 @@ pub(crate) async fn run(engine: &EngineArgs, args: DatabaseArgs) -> Result<Verdi
     let closed = database.close().await;
     let (trees, pairs) = restored?;
     closed?;
-    say(format_args!("restored {} trees, {} pairs", grouped(trees), grouped(pairs)))?;
+    say(format_args!("restored {}, {}", counted(trees, "tree"), counted(pairs, "pair")))?;
     Ok(Verdict::Fine)
 }
 

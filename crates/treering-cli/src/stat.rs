@@ -11,7 +11,7 @@ use crate::args::{EngineArgs, StatArgs};
 use crate::error::{Failure, Verdict};
 use crate::live::{Live, NOT_OFFERED};
 use crate::open::{Missing, with_database};
-use crate::output::{Output, complain, grouped};
+use crate::output::{Output, complain, grouped, quoted};
 use crate::{top, words};
 
 /// Leaves of each tree that are read to say how full they are, unless all are.
@@ -103,7 +103,7 @@ fn show(closed: &Closed, json: bool) -> Result<(), Failure> {
 }
 
 fn closed_json(closed: &Closed) -> String {
-    let names: Vec<String> = closed.trees.iter().map(|(name, _)| json_string(name)).collect();
+    let names: Vec<String> = closed.trees.iter().map(|(name, _)| quoted(name)).collect();
     let mut text = format!("{{\"trees\":[{}]", names.join(","));
     numbers_json(&closed.numbers, &mut text);
     let outlines = closed.trees.iter().filter_map(|(name, outline)| Some((name, (*outline)?)));
@@ -111,7 +111,7 @@ fn closed_json(closed: &Closed) -> String {
         format!(
             "{{\"name\":{},\"height\":{},\"inner_pages\":{},\"leaves\":{},\"fill\":{:.4},\
              \"entries\":{},\"exact\":{}}}",
-            json_string(name),
+            quoted(name),
             outline.height,
             outline.inner_pages,
             outline.leaves,
@@ -121,7 +121,7 @@ fn closed_json(closed: &Closed) -> String {
         )
     });
     let outlines: Vec<String> = outlines.collect();
-    let (backend, outlines) = (json_string(&closed.backend), outlines.join(","));
+    let (backend, outlines) = (quoted(&closed.backend), outlines.join(","));
     let _ = write!(text, ",\"io\":{backend},\"tree_details\":[{outlines}]}}");
     text
 }
@@ -144,32 +144,9 @@ fn show_live(path: &Path, live: &Live, json: bool) -> Result<(), Failure> {
 
 fn numbers_json(numbers: &[Named], text: &mut String) {
     for (name, number) in numbers {
-        let _ = write!(text, ",{}:{number}", json_string(name));
+        let _ = write!(text, ",{}:{number}", quoted(name));
     }
     for (name, share) in words::shares(numbers) {
-        let _ = write!(text, ",{}:{share:.4}", json_string(name));
-    }
-}
-
-fn json_string(text: &str) -> String {
-    let mut quoted = String::from('"');
-    for character in text.chars() {
-        match character {
-            '"' | '\\' => quoted.extend(['\\', character]),
-            control if control < ' ' => {
-                let _ = write!(quoted, "\\u{:04x}", u32::from(control));
-            }
-            other => quoted.push(other),
-        }
-    }
-    quoted.push('"');
-    quoted
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn strings_are_escaped() {
-        assert_eq!(super::json_string("a\"b\\c\nd\u{e9}"), "\"a\\\"b\\\\c\\u000ad\u{e9}\"");
+        let _ = write!(text, ",{}:{share:.4}", quoted(name));
     }
 }

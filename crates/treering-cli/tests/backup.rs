@@ -14,7 +14,7 @@ fn a_backup_is_a_database_with_everything_in_it() {
     let said = place.run("backup db copy").fine();
     assert!(said.contains("5,001") && said.contains("copy"), "{said}");
     assert_eq!(place.run("scan copy").out, scanned(&records));
-    assert!(place.run("verify copy").fine().starts_with("all is well: 1 trees, 5,000 keys, "));
+    assert!(place.run("verify copy").fine().starts_with("all is well: 1 tree, 5,000 keys, "));
 
     // There is a database by now, the source is one, and nothing is made from nothing.
     for line in ["backup db copy", "backup db db", "backup nowhere other"] {

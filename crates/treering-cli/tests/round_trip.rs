@@ -20,7 +20,7 @@ fn everything_loaded_is_counted_found_and_scanned_in_order() {
     let found = place.run("find db in.txt --values --tasks 3").fine();
     assert_eq!(found, "found 30000 missing 0 differing 0\n");
     let verified = place.run("verify db").fine();
-    assert!(verified.starts_with("all is well: 1 trees, 30,000 keys, "), "{verified}");
+    assert!(verified.starts_with("all is well: 1 tree, 30,000 keys, "), "{verified}");
     let stat = place.run("stat db --json").fine();
     assert!(stat.starts_with("{\"trees\":[\"main\"],\"page_size\":4096,"), "{stat}");
     assert!(place.run("stat db").fine().contains("\"main\""));
@@ -144,7 +144,7 @@ fn a_bulk_load_gives_the_same_as_commits_and_nothing_if_the_input_is_bad() {
     assert!(!loaded.contains("in batches"), "{loaded}");
     assert_eq!(place.run("scan db").out, scanned(&records));
     let verified = place.run("verify db").fine();
-    assert!(verified.starts_with("all is well: 1 trees, 20,000 keys, "), "{verified}");
+    assert!(verified.starts_with("all is well: 1 tree, 20,000 keys, "), "{verified}");
 
     let again = place.run("load db in.txt --bulk").fine();
     assert!(again.contains("in batches, as the tree had keys"), "{again}");
