@@ -124,7 +124,7 @@ impl PageFile {
             epoch = info.epoch,
             generation = state.generation,
             pages = state.image.live(),
-            "checkpoint"
+            "page map and superblocks written"
         );
         Ok(())
     }

@@ -5,7 +5,7 @@
 //!
 //! Two clock readings a request are all that this costs. Unless somebody measures, they are of the
 //! kernel's coarse clock, which is a few loads; it moves every few milliseconds, and what is slow
-//! takes longer than that.
+//! takes longer than that. If nothing counts as slow either, no clock is read.
 
 use std::fmt;
 use std::path::Path;
@@ -44,9 +44,14 @@ impl IoWatch {
         Self { slow, observer, count: zero(), reported: zero(), last_report: zero() }
     }
 
-    /// The time, in nanoseconds, for [`IoWatch::ended`].
+    /// Whether anybody wants to know how long something took.
+    fn is_asked(&self) -> bool {
+        self.observer.is_some() || self.slow < Duration::MAX
+    }
+
+    /// The time, in nanoseconds, for [`IoWatch::ended`]; 0 if nobody wants to know.
     pub(crate) fn now(&self) -> u64 {
-        clock::now(self.observer.is_some())
+        if self.is_asked() { clock::now(self.observer.is_some()) } else { 0 }
     }
 
     /// Requests that took longer than they should.
@@ -56,6 +61,9 @@ impl IoWatch {
 
     /// A request that was begun at `begun` is over.
     pub(crate) fn ended(&self, file: &Path, op: Op, offset: u64, bytes: usize, begun: u64) {
+        if !self.is_asked() {
+            return;
+        }
         let now = self.now();
         let took = Duration::from_nanos(now.saturating_sub(begun));
         if let Some(observer) = &self.observer {
@@ -147,6 +155,16 @@ mod tests {
         let seen = seen.0.lock().unwrap();
         assert_eq!((seen[0].0, seen[0].1), (Op::Read, 4096));
         assert!(seen[0].2 < Duration::from_secs(1) && seen[1].2 >= Duration::from_secs(3));
+    }
+
+    #[test]
+    fn where_nothing_is_slow_and_nobody_measures_no_clock_is_read() {
+        let watch = IoWatch::new(Duration::MAX, None);
+        assert_eq!(watch.now(), 0);
+        watch.ended(Path::new("pages"), Op::Read, 0, 4096, 0);
+        assert_eq!(watch.slow_count(), 0);
+        let measured = IoWatch::new(Duration::MAX, Some(Arc::new(Seen::default())));
+        assert!(measured.now() > 0);
     }
 
     #[test]

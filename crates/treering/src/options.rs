@@ -176,7 +176,8 @@ impl Options {
     }
 
     /// What a request to the disk may take before a `tracing` event `slow I/O` tells of it (one a
-    /// second at most) and [`crate::DiskCounters::slow`] counts it: 1 s by default.
+    /// second at most) and [`crate::DiskCounters::slow`] counts it: 1 s by default. With
+    /// [`Duration::MAX`] nothing is slow, and no clock is read for it.
     pub fn slow_io(mut self, time: Duration) -> Self {
         self.slow_io = time;
         self
@@ -270,7 +271,6 @@ impl Options {
             },
         )?;
         let (began, io) = (runtime.now(), disk.backend());
-        tracing::info!(path = %path.display(), %io, "opening");
         let clock = Arc::clone(&runtime);
         // The standard library seeds its hashers from the system's random source.
         let mut options = self.engine_options(RandomState::new().hash_one(&path));

@@ -45,8 +45,15 @@ fn opening_and_recovery_tell_what_they_do() {
     assert!(
         recovered.is_in("open", "path", &path) && recovered.is_in("open", "read_only", "false")
     );
-    let opening = events("opening", |seen| seen.has("path", &path));
-    assert!(opening.iter().all(|seen| seen.fields.contains_key("io")) && opening.len() == 2);
+    let opened = events("opened", |seen| seen.is_in("open", "path", &path));
+    let [first, second] = opened.as_slice() else { panic!("{opened:?}") };
+    for seen in [first, second] {
+        assert!(seen.level == Level::INFO && seen.has("directory", &path), "{seen:?}");
+        assert_eq!(
+            (&seen.fields["backend"], seen.fields["why"].is_empty()),
+            (&db.backend(), false)
+        );
+    }
 
     let of_this = |seen: &Seen| seen.is_in("open", "path", &path);
     let [recovered] = &events("recovered from the log", of_this)[..] else {
