@@ -361,6 +361,25 @@ fn damage_beyond_the_end_of_a_file_is_a_mistake_of_the_test() {
 }
 
 /// Allocation in flight: the length is old or new, and nothing between.
+/// Else a file of the log came out of a crash with its length and without its space.
+#[test]
+fn a_cut_that_is_lost_gives_no_space_away_unless_somebody_has_taken_it() {
+    let (sim, file) = with_file(21, 0);
+    let disk = sim.disk();
+    sim.run(allocate(&disk, file, 0, 8192)).unwrap().unwrap();
+    disk.set_len(file, 0).unwrap();
+    let space = |image| Sim::from_image(image, 1).disk().space_used();
+    let (lost, kept) = (disk.image_durable_only(), disk.image_everything());
+    assert_eq!((lost.len("f"), space(&lost)), (Some(8192), 8192));
+    assert_eq!((kept.len("f"), space(&kept)), (Some(0), 0));
+
+    disk.set_capacity(8192);
+    let other = disk.open("g", true).unwrap();
+    sim.run(allocate(&disk, other, 0, 4096)).unwrap().unwrap();
+    let image = disk.image_durable_only();
+    assert_eq!((image.len("f"), image.len("g"), space(&image)), (Some(0), Some(4096), 4096));
+}
+
 #[test]
 fn an_allocation_in_flight_happened_or_not() {
     let (sim, file) = with_file(12, 4096);

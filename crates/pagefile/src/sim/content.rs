@@ -121,6 +121,11 @@ impl Ranges {
         self.ends.insert(start, end);
     }
 
+    /// Adds all of another set.
+    pub(super) fn add_all(&mut self, other: &Self) {
+        other.ends.iter().for_each(|(start, end)| self.add(*start..*end));
+    }
+
     /// Removes everything from `len` on.
     pub(super) fn cut(&mut self, len: u64) {
         self.ends.split_off(&len);

@@ -168,7 +168,7 @@ impl State {
             .map(|file| ImageFile {
                 content: file.durable.clone(),
                 len: file.durable_len,
-                allocated: file.allocated.clone(),
+                allocated: file.durable_allocated.clone(),
             })
             .collect();
         let mut number = 0;
@@ -182,12 +182,17 @@ impl State {
                 Change::Data { .. } | Change::SetLen(_) => 0..0,
             };
             let has_room = used + allocated.missing(extended.clone()) <= self.options.capacity;
+            // Nobody else has been given what a shortening that is lost gave away.
+            let reused = used > self.options.capacity && matches!(change, Change::SetLen(_));
             change.apply(content, len, |sector| {
-                let kept = keep(number, how_far, sector, sectors)
+                let kept = (keep(number, how_far, sector, sectors) || reused)
                     && (has_room || !matches!(change, Change::Extend(_)));
                 if let (true, Change::Data { offset, .. }) = (kept, change) {
                     let at = offset + (sector * SECTOR) as u64;
                     allocated.add(at..at + SECTOR as u64);
+                } else if let (true, Change::SetLen(to)) = (kept, change) {
+                    allocated.cut(*to);
+                    allocated.add_all(&self.files[file.0 as usize].allocated);
                 } else if kept && !extended.is_empty() {
                     allocated.add(extended.clone());
                 }

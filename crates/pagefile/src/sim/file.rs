@@ -8,6 +8,7 @@
 //! it: a crash must not bring back what was overwritten durably.
 
 use std::io;
+use std::ops::Range;
 
 use super::SECTOR;
 use super::content::{Content, Ranges};
@@ -129,7 +130,10 @@ pub(super) struct SimFile {
     pub(super) durable_len: u64,
     /// In ascending order.
     pub(super) volatile: Vec<Volatile>,
+    /// What owns space now.
     pub(super) allocated: Ranges,
+    /// And what does after a crash, at the most: a length that is lost gives no space away.
+    pub(super) durable_allocated: Ranges,
 }
 
 impl SimFile {
@@ -141,6 +145,7 @@ impl SimFile {
             durable: content,
             durable_len: len,
             volatile: Vec::new(),
+            durable_allocated: allocated.clone(),
             allocated,
         }
     }
@@ -181,8 +186,8 @@ impl SimFile {
 
     /// A completed `WriteDurable`.
     pub(super) fn write_durable(&mut self, offset: u64, bytes: &[u8]) {
-        self.show(offset, bytes);
         self.flush_lengths();
+        self.show(offset, bytes);
         for earlier in &mut self.volatile {
             earlier.change.strike(offset, bytes.len());
         }
@@ -194,7 +199,12 @@ impl SimFile {
     fn show(&mut self, offset: u64, bytes: &[u8]) {
         self.visible.write(offset, bytes);
         self.len = self.len.max(offset + bytes.len() as u64);
-        self.allocated.add(offset..offset + bytes.len() as u64);
+        self.take_space(offset..offset + bytes.len() as u64);
+    }
+
+    fn take_space(&mut self, range: Range<u64>) {
+        self.allocated.add(range.clone());
+        self.durable_allocated.add(range);
     }
 
     /// A completed `Sync` that covers what took effect before `covers`.
@@ -211,9 +221,9 @@ impl SimFile {
 
     /// A completed `Allocate`.
     pub(super) fn allocate(&mut self, offset: u64, end: u64) {
-        self.allocated.add(offset..end);
-        self.len = self.len.max(end);
         self.flush_lengths();
+        self.take_space(offset..end);
+        self.len = self.len.max(end);
         self.durable_len = self.durable_len.max(end);
     }
 
@@ -251,6 +261,10 @@ impl SimFile {
                     Change::SetLen(len) => earlier.change.cut(*len),
                     Change::Extend(_) => {}
                 }
+            }
+            if let Change::SetLen(len) = &volatile.change {
+                self.durable_allocated.cut(*len);
+                self.durable_allocated.add_all(&self.allocated);
             }
             volatile.change.apply_all(&mut self.durable, &mut self.durable_len);
         }
