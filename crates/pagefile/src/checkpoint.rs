@@ -18,7 +18,7 @@ use std::sync::atomic::Ordering;
 use futures::stream::{FuturesUnordered, StreamExt};
 
 use crate::buf::AlignedBuf;
-use crate::disk::{Op, sync_file};
+use crate::disk::Op;
 use crate::error::{FileError, FileErrorKind};
 use crate::file::{MapEntry, PageFile, lock};
 use crate::map::{self, Image, Kind, Layout, Line, Sizes};
@@ -101,9 +101,7 @@ impl PageFile {
         if !lines.is_empty() || self.compacting.load(Ordering::Acquire) {
             state.layout = self.write_map(state, lines).await?;
         }
-        sync_file(&*self.disk, self.file)
-            .await
-            .map_err(|error| FileError::io(format!("syncing {}", self.name()), error))?;
+        self.sync("pages").await?;
 
         let superblock = Superblock {
             page_size: self.page_size(),

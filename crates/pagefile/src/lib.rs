@@ -28,6 +28,7 @@ mod directory_lock;
 mod disk;
 mod error;
 mod file;
+mod file_sync;
 mod growth;
 mod io_watch;
 mod layout;

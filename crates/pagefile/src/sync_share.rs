@@ -5,7 +5,8 @@
 //! meanwhile. When a round ends, the next is started before the riders of the first are told.
 //!
 //! When a round fails, whoever waits for the next is told the same error: the kernel reports a lost
-//! write to one sync only, and the writes of those who wait may be among the lost.
+//! write to one sync only, and the writes of those who wait may be among the lost. None begins before all
+//! of them have been told: it would succeed, and who asked for it would not know of the failure.
 
 use std::io;
 use std::sync::Arc;
@@ -69,13 +70,18 @@ struct Round {
 impl Completion for Round {
     fn complete(self: Arc<Self>, _token: u64, _buf: IoBuf, result: io::Result<()>) {
         let mut riders = std::mem::take(&mut *self.riders.lock());
-        let mut state = self.file.syncs.state.lock();
-        if result.is_err() {
-            riders.append(&mut state.waiting);
-        }
-        let next = std::mem::take(&mut state.waiting);
-        state.running = !next.is_empty();
-        drop(state);
+        let next = loop {
+            let mut state = self.file.syncs.state.lock();
+            let waiting = std::mem::take(&mut state.waiting);
+            if result.is_ok() || (riders.is_empty() && waiting.is_empty()) {
+                state.running = !waiting.is_empty();
+                break waiting;
+            }
+            drop(state);
+            riders.extend(waiting);
+            let told = std::mem::take(&mut riders);
+            crate::work::run(told.into_iter().map(|rider| rider.end(share(&result))));
+        };
         if !next.is_empty() {
             self.backend.start(round(&self.backend, Arc::clone(&self.file), next));
         }
@@ -85,6 +91,8 @@ impl Completion for Round {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::Ordering::SeqCst;
     use std::time::Duration;
 
     use super::*;
@@ -183,6 +191,40 @@ mod tests {
         assert!(bench.desk.works.lock().is_empty());
         let counters = bench.desk.counters.read(&bench.file.watch);
         assert_eq!((counters.syncs_asked, counters.syncs_done), (4, 3));
+    }
+
+    /// Asks for another sync when it is told.
+    struct Again(Arc<OpenFile>, Arc<dyn Backend>, Arc<Told>, AtomicBool);
+
+    impl Completion for Again {
+        fn complete(self: Arc<Self>, token: u64, buf: IoBuf, result: io::Result<()>) {
+            Arc::clone(&self.2).complete(token, buf, result);
+            let done = Arc::clone(&self.2) as Arc<dyn Completion>;
+            let (file, buf) = (FileId(0), IoBuf::None);
+            let request = Request { file, op: Op::Sync, offset: 0, buf, done, token: token + 1 };
+            let begun = admit(&self.1, Work::new(request, Arc::clone(&self.0)));
+            self.3.store(begun.is_some(), SeqCst);
+        }
+    }
+
+    #[test]
+    fn no_sync_begins_while_those_of_a_failed_one_are_told() {
+        const EIO: i32 = 5;
+        let bench = Bench::new();
+        let (file, backend) = (Arc::clone(&bench.file), Arc::clone(&bench.backend));
+        let again = Arc::new(Again(file, backend, Arc::clone(&bench.told), AtomicBool::new(true)));
+        let done = Arc::clone(&again) as Arc<dyn Completion>;
+        let (file, buf) = (FileId(0), IoBuf::None);
+        let request = Request { file, op: Op::Sync, offset: 0, buf, done, token: 1 };
+        bench
+            .desk
+            .start(admit(&bench.backend, Work::new(request, Arc::clone(&bench.file))).unwrap());
+        bench.end(EIO);
+        assert!(!again.3.load(SeqCst));
+        assert_eq!(bench.told(), [(1, Some(EIO)), (2, Some(EIO))]);
+        bench.ask(3);
+        bench.end(0);
+        assert_eq!(bench.told(), [(3, None)]);
     }
 
     #[test]

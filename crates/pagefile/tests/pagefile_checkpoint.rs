@@ -15,7 +15,10 @@ use pagefile_support::{Engine, MemDisk, Model, model_of, pieces, u64_at};
 use proptest::prelude::*;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use treering_pagefile::{Disk, FileErrorKind, Health, Op, PageFile, PageId, Room};
+use treering_pagefile::sim::{FailMode, Sim};
+use treering_pagefile::{
+    CheckpointInfo, Disk, FileErrorKind, Health, LogPosition, Op, PageFile, PageId, Room,
+};
 
 #[test]
 fn every_checkpoint_opens_as_it_was_made_through_bases_and_deltas() {
@@ -235,6 +238,26 @@ fn no_superblock_is_written_when_the_log_has_failed_meanwhile() {
     };
     assert!(outcome.unwrap_err().to_string().contains("the log failed"));
     assert!(engine.disk.edit(|bytes| bytes[..32768] == before[..]));
+}
+
+/// The kernel tells one sync of a lost write. A checkpoint whose own sync came next, before the task of the
+/// first was polled, once named pages that were not there.
+#[test]
+fn a_failed_sync_poisons_where_it_ends_and_not_where_somebody_hears_of_it() {
+    let sim = Sim::new(1);
+    let (disk, health) = (sim.disk(), Arc::new(Health::default()));
+    let create = PageFile::create(sim.disk(), Arc::clone(&health), 512, 1);
+    let file = sim.run(create).unwrap().unwrap();
+    disk.fail_at(disk.io_count(), 28, FailMode::Once);
+    let mut unheard = pin!(file.sync("values"));
+    assert!(unheard.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    sim.settle().unwrap();
+    assert_eq!(health.check().unwrap_err().kind(), FileErrorKind::Poisoned);
+
+    let log = LogPosition { segment: 1, offset: 0 };
+    let info = CheckpointInfo { epoch: 1, sequence: 0, incarnation: 1, log };
+    let error = sim.run(file.checkpoint(info)).unwrap().unwrap_err();
+    assert_eq!(error.kind(), FileErrorKind::Poisoned);
 }
 
 #[test]

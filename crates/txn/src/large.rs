@@ -19,7 +19,7 @@ use futures::channel::oneshot;
 use futures::future::{join_all, select};
 use treering_bufpool::{ValueMaker, Written};
 use treering_latch::sync::{Mutex, MutexGuard};
-use treering_pagefile::{FileError, sync_file};
+use treering_pagefile::FileError;
 
 use crate::deferred::pause;
 use crate::engine::Engine;
@@ -213,10 +213,6 @@ impl Engine {
     /// # Errors
     /// A sync that failed may have lost pages that it knows nothing of: the engine is poisoned (I8).
     pub(crate) async fn sync_values(&self) -> Result<(), FileError> {
-        let file = self.pool().file();
-        sync_file(&**file.disk(), file.file()).await.map_err(|source| {
-            let name = file.disk().describe(file.file());
-            self.health.poison(FileError::io(format!("syncing large values in {name}"), source))
-        })
+        self.pool().file().sync("large values").await
     }
 }
