@@ -215,6 +215,9 @@ impl Catalog {
                 } else {
                     let entry = Deferred::decode(value).ok_or_else(damaged)?;
                     if let Deferred::Drop { tree, root } = entry {
+                        if tree == CATALOG.id {
+                            return Err(damaged());
+                        }
                         trees.dropping.insert(tree, TreeRef::new(tree, root));
                     }
                     trees.deferred.entry(id).or_default().0 = Some(entry);

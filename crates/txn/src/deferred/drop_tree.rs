@@ -188,8 +188,11 @@ impl Engine {
     ) -> Result<bool, Attempt> {
         let _entered = self.enter().map_err(Attempt::Failed)?;
         let pool = self.pool();
-        if let Read::Absent = pool.read_page(tree.root, |_| ()) {
-            return Err(Attempt::Absent(vec![tree.root]));
+        match pool.read_page(tree.root, |words| Page::new(words).tree()) {
+            Read::Absent => return Err(Attempt::Absent(vec![tree.root])),
+            // A damaged entry may name a page of the catalog, which is latched below.
+            Read::Done(owner) if owner != tree.id => return Ok(false),
+            Read::Done(_) | Read::Free => {}
         }
         let key = Deferred::key(id);
         let keys = std::iter::once((CATALOG, key.as_slice()));
