@@ -264,7 +264,8 @@ mod tests {
     /// Every alignment and every length, against plain slices of bytes.
     #[test]
     fn byte_operations_agree_with_slices() {
-        let words: Vec<u64> = (0..8u64).map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
+        let count: u64 = if cfg!(miri) { 3 } else { 8 };
+        let words: Vec<u64> = (0..count).map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
         let bytes = bytes_of(&words);
         for at in 0..=bytes.len() {
             for len in 0..=bytes.len() - at {
@@ -287,9 +288,9 @@ mod tests {
                     assert_eq!(compare(&words[..], at, len, shorter), Ordering::Greater);
                 }
 
-                let mut target = vec![u64::MAX; 8];
+                let mut target = vec![u64::MAX; words.len()];
                 store(Cell::from_mut(&mut target[..]).as_slice_of_cells(), at, slice);
-                let mut expected = vec![0xff; 64];
+                let mut expected = vec![0xff; bytes.len()];
                 expected[at..at + len].copy_from_slice(slice);
                 assert_eq!(bytes_of(&target), expected);
             }

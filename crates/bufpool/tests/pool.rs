@@ -33,8 +33,8 @@ fn setup(seed: u64, frames: usize, pages: u64) -> Setup {
             let health = Arc::new(Health::default());
             let disk: Arc<dyn Disk> = made;
             let file = PageFile::create(Arc::clone(&disk), Arc::clone(&health), PAGE, 1).await;
-            let first =
-                Pool::new(file.unwrap(), health, &[], PoolOptions { frames: 4096, staging: 4 });
+            let frames = if cfg!(miri) { 256 } else { 4096 };
+            let first = Pool::new(file.unwrap(), health, &[], PoolOptions { frames, staging: 4 });
             let first = first.unwrap();
             for _ in 0..pages {
                 make(&first, 1).await;
@@ -160,10 +160,11 @@ fn t7_many_times_more_pages_than_frames_come_and_go_and_held_fetches_stop_nobody
 
 #[test]
 fn t7_a_pinned_page_stays_while_all_others_make_room() {
-    let Setup { sim, pool, .. } = setup(4, 16, 200);
+    const PAGES: u64 = if cfg!(miri) { 40 } else { 200 };
+    let Setup { sim, pool, .. } = setup(4, 16, PAGES);
     let kept = sim.run(pool.fetch_pinned(PageId(7))).unwrap().unwrap().unwrap();
     sim.run(async {
-        for id in (1..=200).filter(|&id| id != 7) {
+        for id in (1..=PAGES).filter(|&id| id != 7) {
             pool.fetch(PageId(id)).await.unwrap();
         }
     })
@@ -196,7 +197,8 @@ fn t7_changed_pages_are_written_back_before_they_make_room() {
 /// writers of the next one are at them already.
 #[test]
 fn an_epochs_images_do_not_have_what_the_next_epoch_changed() {
-    for seed in 0..50 {
+    const SEEDS: u64 = if cfg!(miri) { 1 } else { 50 };
+    for seed in 0..SEEDS {
         let Setup { sim, disk, pool } = setup(100 + seed, 32, 60);
         sim.run(async {
             for id in 1..=60 {

@@ -13,7 +13,7 @@ use treering_latch::PhaseFair;
 
 /// More threads than cores, so that holders are preempted and waiters do park.
 const THREADS: usize = 8;
-const ROUNDS: u64 = 20_000;
+const ROUNDS: u64 = if cfg!(miri) { 33 } else { 20_000 };
 
 #[test]
 fn latches_may_be_shared() {
@@ -264,14 +264,16 @@ fn until_waiting(latch: &PhaseFair, expected: (usize, usize)) {
 #[test]
 fn a_wake_up_that_comes_while_waiting_for_a_latch_is_left_for_the_executor() {
     const FOR_EVER: Duration = Duration::from_secs(20);
-    for _ in 0..100 {
+    const ROUNDS: usize = if cfg!(miri) { 2 } else { 100 };
+    const SPINS: usize = if cfg!(miri) { 200 } else { 20_000 };
+    for _ in 0..ROUNDS {
         let (latch, held) = (PhaseFair::new(), AtomicBool::new(false));
         thread::scope(|scope| {
             scope.spawn(|| {
                 let guard = latch.write();
                 held.store(true, Relaxed);
                 // Long enough for the reader to park.
-                (0..20_000).for_each(|_| std::hint::spin_loop());
+                (0..SPINS).for_each(|_| std::hint::spin_loop());
                 drop(guard);
             });
             while !held.load(Relaxed) {
