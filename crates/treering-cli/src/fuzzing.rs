@@ -1,12 +1,13 @@
 //! The readers of text that comes from outside, as functions of bytes: for fuzzing.
 
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::io::BufReader;
 
-use clap::Parser;
+use clap::FromArgMatches;
 use treering::TreeOptions;
 
-use crate::args::{Arguments, Format};
+use crate::args::{Arguments, Format, definition};
 use crate::dump_format::{FIRST_LINE, escape_into, tree_header, unescape};
 use crate::input::Chunk;
 use crate::restore::{Part, Reader};
@@ -109,13 +110,21 @@ pub fn read_lines(bytes: &[u8], lines: Lines, batch: usize) -> (Vec<Pair>, Optio
     (pairs, complaint)
 }
 
+thread_local! {
+    /// The parser takes longer to make than to use, by far.
+    static PARSER: RefCell<clap::Command> = RefCell::new(definition());
+}
+
 /// What the program makes of its arguments, its own name among them.
 ///
 /// # Errors
 /// What it says about them.
 pub fn read_arguments(arguments: Vec<OsString>) -> Result<String, String> {
-    match Arguments::try_parse_from(arguments) {
-        Ok(arguments) => Ok(format!("{arguments:?}")),
-        Err(error) => Err(error.to_string()),
-    }
+    PARSER.with_borrow_mut(|parser| {
+        let matches = parser.try_get_matches_from_mut(arguments);
+        match matches.and_then(|matches| Arguments::from_arg_matches(&matches)) {
+            Ok(arguments) => Ok(format!("{arguments:?}")),
+            Err(error) => Err(error.to_string()),
+        }
+    })
 }

@@ -75,6 +75,9 @@ impl<'d> Input<'d> {
     }
 }
 
+/// One piece of damage is shorter than this.
+const PIECE: usize = 1024;
+
 /// Damages `bytes` in as many places as the input says, `most` at most: bits, bytes, numbers, pieces of
 /// it copied or blanked. Returns where something changed.
 pub(crate) fn damage(
@@ -88,7 +91,7 @@ pub(crate) fn damage(
             break;
         }
         let at = usize::from(input.u16()) % bytes.len();
-        let before = bytes.to_vec();
+        let before = bytes[at..bytes.len().min(at + PIECE)].to_vec();
         let len = match input.byte() % 8 {
             0 => {
                 bytes[at] ^= 1 << (input.byte() % 8);
@@ -109,12 +112,12 @@ pub(crate) fn damage(
             }
             5 => {
                 let from = usize::from(input.u16()) % bytes.len();
-                let len = input.below(1024).min(bytes.len() - from);
+                let len = input.below(PIECE).min(bytes.len() - from);
                 let piece = bytes[from..from + len].to_vec();
                 overwrite(bytes, at, &piece)
             }
             6 => {
-                let len = input.below(1024).min(bytes.len() - at);
+                let len = input.below(PIECE).min(bytes.len() - at);
                 bytes[at..at + len].fill(0);
                 len
             }
@@ -123,7 +126,7 @@ pub(crate) fn damage(
                 overwrite(bytes, at, input.bytes(len))
             }
         };
-        if bytes[at..at + len] != before[at..at + len] {
+        if bytes[at..at + len] != before[..len] {
             places.push(at..at + len);
         }
     }

@@ -7,6 +7,7 @@
 //! that a crash tore. If checksums were made to fit, the reader comes to an end.
 
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use treering_pagefile::sim::SimImage;
 use treering_pagefile::{FileError, FileErrorKind, LogPosition};
@@ -77,21 +78,8 @@ struct Group {
 
 impl Made {
     fn any(input: &mut Input<'_>) -> Self {
-        // First what the files held before: an earlier life, and an earlier segment of this one.
-        let mut files = vec![vec![0; SIZE]; FILES];
-        for file in &mut files {
-            let old = match input.byte() % 3 {
-                0 => Segment { incarnation: INCARNATION, number: 2, size: SIZE as u64 },
-                1 => Segment { incarnation: 99, number: FIRST_SEGMENT, size: SIZE as u64 },
-                _ => continue,
-            };
-            file[..BLOCK].copy_from_slice(&old.first_block());
-            for block in 1..SIZE / BLOCK {
-                let first = FIRST_SEQUENCE - 3 + 2 * block as u64;
-                let group = old.group((block * BLOCK) as u64, first, &[vec![7; 9], vec![8; 40]]);
-                file[block * BLOCK..][..group.len()].copy_from_slice(&group);
-            }
-        }
+        // First what the files held before.
+        let files: Vec<_> = (0..FILES).map(|_| held_before(input.byte() % 3)).collect();
         let mut made = Self { files, groups: Vec::new(), forged: false };
         let segments = 1 + input.below(FILES);
         let mut sequence = FIRST_SEQUENCE;
@@ -201,6 +189,29 @@ impl Made {
             }
         }
     }
+}
+
+/// A file of an earlier segment of this life, or of an earlier life, or of none.
+fn held_before(kind: u8) -> Vec<u8> {
+    static MADE: OnceLock<[Vec<u8>; 3]> = OnceLock::new();
+    let made = MADE.get_or_init(|| {
+        let size = SIZE as u64;
+        let earlier = Segment { incarnation: INCARNATION, number: 2, size };
+        let other = Segment { incarnation: 99, number: FIRST_SEGMENT, size };
+        [full_of_groups(earlier), full_of_groups(other), vec![0; SIZE]]
+    });
+    made[usize::from(kind)].clone()
+}
+
+fn full_of_groups(segment: Segment) -> Vec<u8> {
+    let mut file = vec![0; SIZE];
+    file[..BLOCK].copy_from_slice(&segment.first_block());
+    for block in 1..SIZE / BLOCK {
+        let first = FIRST_SEQUENCE - 3 + 2 * block as u64;
+        let group = segment.group((block * BLOCK) as u64, first, &[vec![7; 9], vec![8; 40]]);
+        file[block * BLOCK..][..group.len()].copy_from_slice(&group);
+    }
+    file
 }
 
 fn segment(file: usize) -> Segment {

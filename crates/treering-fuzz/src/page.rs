@@ -94,8 +94,8 @@ fn sound(input: &mut Input<'_>, page_size: usize) -> Image {
     }
 }
 
-/// Calls every reading method.
-fn read_everything<W: Words>(page: Page<W>, probes: &[Vec<u8>]) -> Vec<u64> {
+/// Calls every reading method; what they said, and the bytes that they gave.
+fn read_everything<W: Words>(page: Page<W>, probes: &[Vec<u8>]) -> (Vec<u64>, Vec<u8>) {
     let size = page.page_size();
     let slots = page.len();
     assert!(slots <= size / 8);
@@ -139,8 +139,7 @@ fn read_everything<W: Words>(page: Page<W>, probes: &[Vec<u8>]) -> Vec<u64> {
     }
     assert!(Entries::of(&page).len() <= slots);
     check(&page, size);
-    seen.extend(out.iter().map(|&byte| u64::from(byte)));
-    seen
+    (seen, out)
 }
 
 /// Inserts, replaces and removes; then splits what is left.
@@ -207,14 +206,16 @@ fn split(image: &Image, input: &mut Input<'_>) {
         return;
     }
     if let (false, Some((last, _))) = (finite, all.last().cloned()) {
-        // Without a high fence there may be more.
-        let more = input.below(60);
-        all.extend((0..more).map(|n| {
-            (
-                [&last[..last.len().min(100)], b"~~", &[n as u8]].concat(),
-                (1000 + n as u64).to_le_bytes().to_vec(),
-            )
-        }));
+        // Without a high fence there may be more, and no page is a child twice.
+        let taken = |number: u64| all.iter().any(|(_, value)| *value == number.to_le_bytes());
+        let first = (1..).map(|n| n * 1000).find(|first| !(*first..first + 60).any(taken));
+        let first = first.expect("a page has not that many entries");
+        let more = (0..input.below(60) as u64).map(|n| {
+            let key = [&last[..last.len().min(100)], b"~~", &[n as u8]].concat();
+            (key, (first + n).to_le_bytes().to_vec())
+        });
+        let more: Vec<_> = more.collect();
+        all.extend(more);
     }
     let entries: Vec<(&[u8], &[u8])> = all.iter().map(|(k, v)| (&k[..], &v[..])).collect();
     if !entries.windows(2).all(|pair| pair[0].0 < pair[1].0) {
