@@ -232,6 +232,25 @@ mod tests {
     use futures::channel::oneshot;
 
     #[test]
+    fn a_task_apart_waits_on_a_thread_of_its_own_and_keeps_nobody_from_running() {
+        let runtime = Arc::new(EngineThread::start().unwrap());
+        let name = || thread::current().name().map(str::to_owned);
+        let (go, going) = oneshot::channel::<Option<String>>();
+        let (sender, receiver) = oneshot::channel();
+        runtime.spawn_apart(Box::pin(async move {
+            let engine = going.await.unwrap();
+            let _ = sender.send((engine, name()));
+        }));
+        runtime.spawn(Box::pin(async move {
+            let _ = go.send(name());
+        }));
+        let (engine, apart) = futures::executor::block_on(receiver).unwrap();
+        assert_eq!(engine.as_deref(), Some("treering-engine"));
+        assert_eq!(apart.as_deref(), Some("treering-helper"));
+        assert!(runtime.processors() > 0);
+    }
+
+    #[test]
     fn tasks_run_timers_fire_in_order_and_drop_ends_the_thread() {
         let runtime = Arc::new(EngineThread::start().unwrap());
         let (sender, receiver) = oneshot::channel();
