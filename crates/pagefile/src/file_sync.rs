@@ -25,8 +25,8 @@ impl PageFile {
     pub async fn sync(&self, what: &str) -> Result<(), FileError> {
         let doing = format!("syncing {what} in {}", self.name());
         let (sender, receiver) = oneshot::channel();
-        let teller = Mutex::new(Some((sender, doing)));
-        let done = Arc::new(Synced { health: Arc::clone(&self.health), teller });
+        let waiter = Mutex::new(Some(sender));
+        let done = Arc::new(Synced { health: Arc::clone(&self.health), doing, waiter });
         let request =
             Request { file: self.file, op: Op::Sync, offset: 0, buf: IoBuf::None, done, token: 0 };
         self.disk.submit(Lane::Background, &mut vec![request]);
@@ -41,19 +41,22 @@ impl PageFile {
 /// Is told of the end of a sync.
 struct Synced {
     health: Arc<Health>,
-    /// To whom it goes on, and what was being done.
-    teller: Mutex<Option<(oneshot::Sender<Result<(), FileError>>, String)>>,
+    /// For an error.
+    doing: String,
+    waiter: Mutex<Option<Waiter>>,
 }
+
+type Waiter = oneshot::Sender<Result<(), FileError>>;
 
 impl Completion for Synced {
     fn complete(self: Arc<Self>, _token: u64, _buf: IoBuf, result: io::Result<()>) {
-        let Some((sender, doing)) = self.teller.lock().take() else { return };
+        let Some(waiter) = self.waiter.lock().take() else { return };
         let result = match result {
             // Of another one that failed beside it, which may have lost what this one was for.
             Ok(()) => self.health.check(),
-            Err(error) => Err(self.health.poison(FileError::io(doing, error))),
+            Err(error) => Err(self.health.poison(FileError::io(self.doing.clone(), error))),
         };
         // Nobody may be waiting any more.
-        let _ = sender.send(result);
+        let _ = waiter.send(result);
     }
 }
