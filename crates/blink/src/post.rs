@@ -157,6 +157,11 @@ impl Forest {
         let in_place =
             known || record_room(separator, &child, view.prefix_len()) <= view.free_contiguous();
         if !known {
+            // A parent that begins behind the separator, or has it for another child, is damaged: it is left
+            // as it is.
+            if !matches!(view.find(separator), Err(1..)) {
+                return Ok(Vec::new());
+            }
             reserved.prepare(&parent_page, epoch, Room::Shrinking)?;
         }
         if !in_place {
