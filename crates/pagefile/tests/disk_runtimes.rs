@@ -6,7 +6,6 @@
 mod disk_support;
 
 use std::sync::Arc;
-use std::thread;
 
 use disk_support::{BLOCK, assert_block, collector, each, expect_reads, filled, reads};
 use futures::executor::block_on;
@@ -130,34 +129,6 @@ fn a_runtime_that_stands_still_delays_nobody() {
             runtime.block_on(read_all(disk, file, 50, 1));
         });
     }
-}
-
-/// One read after the other, so that some are held until others are over; and then nobody submits or polls.
-#[test]
-fn reads_that_are_held_for_company_go_on_though_none_comes() {
-    each(|_, disk| {
-        let file = filled(&disk, "pages", 64);
-        let (done, ended) = collector();
-        let one_by_one = || {
-            for read in reads(file, 300, 64, &done) {
-                disk.submit(Lane::Foreground, &mut vec![read]);
-            }
-            expect_reads(&ended, 300);
-        };
-        one_by_one();
-        current_thread().block_on(async { one_by_one() });
-        thread::scope(|scope| {
-            let runtime = multi_thread();
-            scope.spawn(|| {
-                for read in reads(file, 300, 64, &done) {
-                    disk.submit(Lane::Foreground, &mut vec![read]);
-                }
-            });
-            let _inside = runtime.enter();
-            one_by_one();
-        });
-        expect_reads(&ended, 300);
-    });
 }
 
 #[test]

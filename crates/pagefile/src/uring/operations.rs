@@ -28,16 +28,7 @@ pub(super) struct Operations {
     /// Has a slot and goes to the kernel once more.
     again: VecDeque<usize>,
     generation: u32,
-    /// Reads in the slab.
-    reads: usize,
-    /// Reads that were pushed and not entered with.
-    held: usize,
-    /// Something else was.
-    urgent: bool,
 }
-
-/// Reads are held while at least so many are in the kernel.
-const HOLD_MIN: usize = 4;
 
 struct Operation {
     work: Work,
@@ -72,26 +63,12 @@ impl Operations {
         }
         let work = self.queue.pop_front()?;
         self.generation = (self.generation + 1) & (u32::MAX >> 1);
-        self.reads += usize::from(work.op == Op::Read);
         Some(self.slab.insert(Operation { work, generation: self.generation }))
-    }
-
-    /// Whether something was pushed that may not wait for company.
-    pub(super) fn must_enter(&self) -> bool {
-        // Of those that the kernel refused to take it may have taken some.
-        let in_kernel = self.reads.saturating_sub(self.held);
-        let may_hold = in_kernel >= HOLD_MIN && in_kernel >= 2 * self.held;
-        self.urgent || self.held > 0 && !may_hold
-    }
-
-    /// The kernel has everything that was pushed.
-    pub(super) fn entered(&mut self) {
-        (self.held, self.urgent) = (0, false);
     }
 
     /// What to push for the operation in slot `key`. `index_of` knows registered files.
     pub(super) fn entry(
-        &mut self,
+        &self,
         key: usize,
         fixed: &Fixed,
         index_of: impl FnOnce(RawFd) -> Option<u32>,
@@ -105,10 +82,6 @@ impl Operations {
             }
             None => operation.entry(types::Fd(file), fixed),
         };
-        match operation.work.op {
-            Op::Read => self.held += 1,
-            _ => self.urgent = true,
-        }
         Some(entry.user_data(operation.user_data(key)))
     }
 
@@ -128,11 +101,7 @@ impl Operations {
                 self.again.push_back(key);
                 None
             }
-            Step::Over(result) => {
-                let work = self.slab.remove(key).work;
-                self.reads -= usize::from(work.op == Op::Read);
-                Some(work.end(result))
-            }
+            Step::Over(result) => Some(self.slab.remove(key).work.end(result)),
         }
     }
 }

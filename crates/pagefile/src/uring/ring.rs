@@ -3,8 +3,9 @@
 //! # Protocol
 //! Three mutexes, none of them held while a completion runs:
 //!
-//! * `submission` guards the submission queue and is held over `io_uring_enter`. Whoever pushes has
-//!   also entered the kernel when it lets go, but for reads that are *held*: see below.
+//! * `submission` guards the submission queue and is held over `io_uring_enter`, so that whoever
+//!   pushes has also entered the kernel when it lets go: no future depends on an SQE that nobody
+//!   has submitted.
 //! * `operations` guards the slab of what is in flight and the queue of what waits for room. It is
 //!   taken inside `submission`, briefly, and by reapers.
 //! * `completion` guards the completion queue, only while entries are copied out of it.
@@ -13,15 +14,6 @@
 //! owns buffer and file for so long (I12). Operations in the slab never outnumber the entries of
 //! the completion queue, so it cannot overflow. Room comes back when a CQE is taken out, and whoever
 //! takes it out pushes what was waiting: nobody's progress needs a future to be polled (I1).
-//!
-//! # Held reads
-//! To enter the kernel for one read costs more than all else about it, most of all in a virtual machine, whose
-//! host has to be told. So while the kernel has several reads to do, a few more may wait in the
-//! submission queue for company: reads are held only while there are at least twice as many in the kernel, whose
-//! CQEs nobody has settled. Each read that is pushed and each CQE that is settled brings the end of that
-//! nearer, and whoever brings it enters with all that is held: not a future, but somebody who submits or
-//! takes out CQEs. They look under `operations`, so that one of them is the last to look. Writes are never
-//! held, and take what is held along.
 
 use std::cell::Cell;
 use std::io;
@@ -76,16 +68,6 @@ pub(super) enum Reap {
     Now,
 }
 
-/// When to enter the kernel with what was pushed.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Enter {
-    Now,
-    /// Now, if it is not held.
-    UnlessHeld,
-    /// The ring's own thread will.
-    Later,
-}
-
 impl Ring {
     /// A ring that any thread may submit to, and that holds the file `held`: default flags. With COOP_TASKRUN the completions of a
     /// thread that is busy in user space would come milliseconds late.
@@ -127,13 +109,13 @@ impl Ring {
         }
     }
 
-    /// Takes over works and hands them to the kernel, in order, or holds them. Runs no completion.
-    /// Returns how many there were.
+    /// Takes over works and hands them to the kernel, in order. Runs no completion. Returns how
+    /// many there were.
     pub(super) fn submit(&self, works: impl Iterator<Item = Work>) -> usize {
         let mut submission = lock(&self.submission);
         let count = self.accept(works);
         if count > 0 {
-            self.pump_locked(&mut submission, Enter::UnlessHeld);
+            self.pump_locked(&mut submission, true);
         }
         count
     }
@@ -143,7 +125,7 @@ impl Ring {
     pub(super) fn push(&self, works: impl Iterator<Item = Work>) {
         let mut submission = lock(&self.submission);
         if self.accept(works) > 0 {
-            self.pump_locked(&mut submission, Enter::Later);
+            self.pump_locked(&mut submission, false);
         }
     }
 
@@ -158,19 +140,13 @@ impl Ring {
 
     /// Hands over whatever can be handed over.
     pub(super) fn pump(&self) {
-        self.pump_locked(&mut lock(&self.submission), Enter::Now);
+        self.pump_locked(&mut lock(&self.submission), true);
     }
 
-    fn pump_locked(&self, submission: &mut MutexGuard<'_, Submission>, at_end: Enter) {
+    fn pump_locked(&self, submission: &mut MutexGuard<'_, Submission>, enter_at_end: bool) {
         loop {
             let more = self.fill(submission);
-            let enter = match at_end {
-                _ if more => true,
-                Enter::Now => true,
-                Enter::UnlessHeld => lock(&self.operations).must_enter(),
-                Enter::Later => false,
-            };
-            if enter && !self.enter() {
+            if (more || enter_at_end) && !self.enter() {
                 break;
             }
             if !more {
@@ -203,7 +179,6 @@ impl Ring {
             // SAFETY: the caller has locked `submission`; the queue is gone at the end of the line.
             if unsafe { self.ring.submission_shared() }.is_empty() {
                 self.stuck.store(false, Ordering::SeqCst);
-                lock(&self.operations).entered();
                 return true;
             }
             match self.ring.submit() {
@@ -274,7 +249,7 @@ impl Ring {
                     finished.0.extend(operations.settle(entry));
                 }
             }
-            operations.has_next(self.limit) || operations.must_enter()
+            operations.has_next(self.limit)
         };
         if waiting {
             self.pump();
@@ -320,10 +295,7 @@ impl Ring {
         }
         let entered = self.ring.submitter().submit_with_args(1, &args);
         match entered {
-            Ok(_) => {
-                self.stuck.store(false, Ordering::SeqCst);
-                lock(&self.operations).entered();
-            }
+            Ok(_) => self.stuck.store(false, Ordering::SeqCst),
             Err(error) => match error.raw_os_error() {
                 Some(libc::ETIME | libc::EINTR) => self.stuck.store(false, Ordering::SeqCst),
                 // The kernel wants completions taken out, or has no memory just now. It gives no
