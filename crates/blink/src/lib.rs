@@ -60,4 +60,4 @@ pub use partition::{Part, Policy, partition};
 pub use post::Epochs;
 pub use scan::{Chunk, Direction, From, Scan};
 pub use stored::{Kind, REFERENCE_LEN, Reference, Stored};
-pub use words::{Words, WordsMut, copy_page};
+pub use words::{Words, WordsMut, copy_page, key_head};

@@ -133,7 +133,9 @@ impl Engine {
             fill_old(&mut outcome, &old_large, known);
             return Ok(outcome);
         }
-        let body_len = batch.bytes() + decision.changes.len() * ENTRY_OVERHEAD;
+        // Large values are in pages of their own, and a record has their references only.
+        let bytes = if values.is_empty() { batch.bytes() } else { 0 };
+        let body_len = bytes + decision.changes.len() * ENTRY_OVERHEAD;
         let mut body = Vec::with_capacity(body_len.min(self.log.max_body()));
         // Mostly none.
         let mut references = Vec::new();

@@ -10,8 +10,7 @@
 
 use std::sync::Arc;
 
-use event_listener::EventListener;
-use treering_blink::{Blocked, Edit, Forest, Reference, Stored, TreeRef};
+use treering_blink::{Edit, Forest, Reference, Stored, TreeRef};
 use treering_pagefile::{CheckpointInfo, Disk, Runtime};
 
 use crate::body::Entry;
@@ -211,7 +210,7 @@ impl Replay {
         Ok(())
     }
 
-    fn applier(&self) -> Applier {
+    pub(crate) fn applier(&self) -> Applier {
         let (epoch, posting) = (self.epoch, self.posting);
         Applier { forest: Arc::clone(&self.forest), epoch, posting }
     }
@@ -234,16 +233,6 @@ impl Replay {
     /// As [`Applier::edit_all`].
     pub(crate) async fn edit_all(&self, tree: TreeRef, edits: &[Edit<'_>]) -> Result<(), Error> {
         self.applier().edit_all(tree, edits).await
-    }
-
-    /// As [`Applier::wait_for`].
-    pub(crate) async fn wait_for(
-        &self,
-        blocked: Blocked,
-        relief: EventListener,
-        written: &mut bool,
-    ) -> Result<(), Error> {
-        self.applier().wait_for(blocked, relief, written).await
     }
 }
 

@@ -7,7 +7,7 @@
 //!
 //! A window owns what it has of the log, as one run of bytes, so that tasks can share it.
 
-use treering_blink::{Edit, REFERENCE_LEN, Reference, Stored};
+use treering_blink::{Edit, REFERENCE_LEN, Reference, Stored, key_head};
 
 use crate::body::Entry;
 
@@ -54,7 +54,7 @@ impl Window {
             Entry::Delete { tree, key } => (Kind::Delete, tree, key, [].as_slice()),
             _ => return,
         };
-        let (at, head) = (self.bytes.len(), head_of(key));
+        let (at, head) = (self.bytes.len(), key_head(key));
         // Lengths are u32 in the log, too.
         let (key_len, value_len) = (key.len() as u32, value.len() as u32);
         self.bytes.extend_from_slice(&value_len.to_le_bytes());
@@ -152,14 +152,6 @@ impl Write {
 
 /// Bytes of a value's length.
 const LEN: usize = 4;
-
-/// The first bytes of a key as a number: of two keys with different ones, the lesser key has the lesser.
-fn head_of(key: &[u8]) -> u64 {
-    let mut head = [0; 8];
-    let len = key.len().min(head.len());
-    head[..len].copy_from_slice(&key[..len]);
-    u64::from_be_bytes(head)
-}
 
 #[cfg(test)]
 mod tests {

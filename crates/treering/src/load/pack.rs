@@ -1,5 +1,7 @@
 //! Records in one buffer.
 
+use treering_blink::key_head;
+
 #[derive(Clone, Copy)]
 struct Span {
     start: usize,
@@ -52,24 +54,12 @@ struct Place {
     at: u32,
 }
 
-/// The first eight bytes of a key, so that comparing numbers is comparing bytes; zeros behind a shorter one.
-fn head_of(key: &[u8]) -> u64 {
-    match key.first_chunk() {
-        Some(bytes) => u64::from_be_bytes(*bytes),
-        None => {
-            let mut bytes = [0; 8];
-            bytes[..key.len()].copy_from_slice(key);
-            u64::from_be_bytes(bytes)
-        }
-    }
-}
-
 impl Sorted {
     pub(super) fn new(packs: Vec<Pack>) -> Self {
         let mut order = Vec::with_capacity(packs.iter().map(Pack::len).sum());
         for (pack, records) in packs.iter().enumerate() {
             order.extend((0..records.len()).map(|at| Place {
-                head: head_of(records.get(at).0),
+                head: key_head(records.get(at).0),
                 pack: pack as u32,
                 at: at as u32,
             }));

@@ -46,7 +46,9 @@ impl Replay {
             let relief = self.forest.pool().relief();
             match self.try_graft(tree, top) {
                 Ok(()) => break,
-                Err(blocked) => self.wait_for(blocked, relief, &mut written).await?,
+                Err(blocked) => {
+                    self.applier().wait_for(blocked, relief, &mut written).await?;
+                }
             }
         }
         for page in old {
@@ -123,7 +125,9 @@ impl Replay {
             let relief = pool.relief();
             match self.try_free(page) {
                 Ok(()) => return Ok(()),
-                Err(blocked) => self.wait_for(blocked, relief, &mut written).await?,
+                Err(blocked) => {
+                    self.applier().wait_for(blocked, relief, &mut written).await?;
+                }
             }
         }
     }
