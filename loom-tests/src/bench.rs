@@ -53,7 +53,7 @@ impl Bench {
                 entry
             })
             .collect();
-        let options = PoolOptions { frames, staging };
+        let options = PoolOptions { frames, staging, captures: staging };
         let pool = Pool::new(file, health, &entries, options).expect("there is memory");
         Self { desk, pool }
     }

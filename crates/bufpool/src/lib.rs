@@ -43,6 +43,7 @@ extern crate treering_latch as event_listener;
 mod ahead;
 mod beneath;
 mod built;
+mod capture;
 mod clock;
 mod doom;
 mod frame;

@@ -9,6 +9,7 @@ use treering_latch::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering}
 use treering_latch::sync::{Mutex, MutexGuard, hint};
 use treering_pagefile::{Completion, Health, IoBuf, MapEntry, PageFile, PageId};
 
+use crate::capture::Captured;
 use crate::frame::Frame;
 use crate::guard::{OwnedPin, PinnedPage};
 use crate::load::LoadQueue;
@@ -25,8 +26,12 @@ use std::sync::atomic::AtomicU64 as Word;
 pub struct PoolOptions {
     /// Frames, each of one page. At least 16.
     pub frames: usize,
-    /// Slots for page images on their way to disk: as many write-backs are in flight at once.
+    /// Slots for page images on their way to disk: as many write-backs of the cleaner and of
+    /// checkpoints are in flight at once. At least 1.
     pub staging: usize,
+    /// Slots for images that writers capture beside a checkpoint. At least 1; a batch that changes
+    /// more pages than this may have to be tried again while there is one.
+    pub captures: usize,
 }
 
 /// What a read of a page came to.
@@ -82,6 +87,7 @@ pub struct Pool {
     /// Somebody was refused a frame for a new page, so whoever frees one says so.
     pub(crate) frames_wanted: AtomicBool,
     pub(crate) staging: Staging,
+    pub(crate) captured: Mutex<Captured>,
     /// Something that refusals are about may have changed: a write-back has ended (a staging buffer
     /// is back, a page is clean, a page may be captured), or a frame that was wanted came free.
     pub(crate) relief: Event,
@@ -111,13 +117,14 @@ impl Pool {
         entries: &[MapEntry],
         options: PoolOptions,
     ) -> io::Result<Arc<Self>> {
-        assert!(options.frames >= FRAMES_MIN && options.staging >= 1, "a pool this small");
+        let PoolOptions { frames, staging, captures } = options;
+        assert!(frames >= FRAMES_MIN && staging >= 1 && captures >= 1, "a pool this small");
         let page_size = file.page_size();
-        let memory = Arc::new(FrameMemory::map(page_size, options.frames)?);
+        let memory = Arc::new(FrameMemory::map(page_size, frames)?);
         let owner: Arc<dyn std::any::Any + Send + Sync> = Arc::clone(&memory) as _;
         // SAFETY: the mapping is valid as long as its owner lives.
-        unsafe { file.disk().register(memory.frame(0), page_size * options.frames, owner) };
-        let staging = Staging::new(page_size, options.staging)?;
+        unsafe { file.disk().register(memory.frame(0), page_size * frames, owner) };
+        let staging = Staging::new(page_size, staging, captures)?;
         let table = PageTable::new();
         let mut bound = 1;
         for entry in entries {
@@ -132,10 +139,10 @@ impl Pool {
             file,
             health,
             table,
-            frames: (0..options.frames).map(|_| Frame::new()).collect(),
-            populated: Populated::new(&memory, options.frames, page_size),
+            frames: (0..frames).map(|_| Frame::new()).collect(),
+            populated: Populated::new(&memory, frames, page_size),
             memory,
-            empty: Mutex::new((0..options.frames as u32).rev().collect()),
+            empty: Mutex::new((0..frames as u32).rev().collect()),
             hand: AtomicUsize::new(0),
             loads: Mutex::default(),
             starving: AtomicBool::new(false),
@@ -143,6 +150,7 @@ impl Pool {
             crowded: AtomicBool::new(false),
             frames_wanted: AtomicBool::new(false),
             staging,
+            captured: Mutex::default(),
             relief: Event::new(),
             clean_wanted: Event::new(),
             dirty: AtomicUsize::new(0),

@@ -6,7 +6,7 @@
 //! One write a page is in flight at a time, so the images of a page land in order.
 //!
 //! Three ask for it: the cleaner (ahead of the clock), a checkpoint (every page still dirty from
-//! its epoch), and a writer that meets such a page first ([`Pool::capture`]).
+//! its epoch), and a writer that meets such a page first ([`crate::capture`]).
 
 use std::collections::VecDeque;
 use std::io;
@@ -25,10 +25,10 @@ use treering_pagefile::{
 use crate::frame::{COLD, Frame, WriteInFlight};
 use crate::guard::Refusal;
 use crate::pool::{Pool, lock, write_token};
-use crate::staging::{Run, Slot, Staging};
+use crate::staging::{Run, Slot, Staging, Use};
 
 /// An image that has no extent yet.
-struct Image {
+pub(crate) struct Image {
     index: u32,
     page: PageId,
     epoch: u64,
@@ -220,7 +220,7 @@ impl Pool {
             match self.image_of(index, epoch) {
                 Some(image) => images.push(image),
                 None if !self.frames[index as usize].is_dirty_from(epoch) => {}
-                None if self.staging.is_used_up() => {
+                None if self.staging.is_used_up(Use::Batch) => {
                     left.push_front(index);
                     break;
                 }
@@ -232,14 +232,6 @@ impl Pool {
             }
         }
         self.write_images(images);
-    }
-
-    /// Captures the image of a page whose exclusive latch the caller holds. False when a staging
-    /// buffer is lacking or an older image is still on its way.
-    pub(crate) fn capture(&self, index: u32) -> bool {
-        let Some(image) = self.image_latched(index, u64::MAX) else { return false };
-        self.write_images(vec![image]);
-        true
     }
 
     /// The image of a frame's page, if it is dirty from `up_to` or before and can be written now.
@@ -254,7 +246,7 @@ impl Pool {
             hint::spin_loop();
         }
         let latch = (!planted_bug!(CopiedWithoutLatch)).then(|| frame.latch.read());
-        let image = self.image_latched(index, up_to);
+        let image = self.image_latched(index, up_to, Use::Batch);
         drop(latch);
         if planted_bug!(CleanedAfterLatch) && image.is_some() {
             frame.dirty_epoch.store(0, Ordering::Release);
@@ -269,7 +261,7 @@ impl Pool {
     }
 
     /// As [`Pool::image_of`]; the caller holds the frame's latch and a pin.
-    fn image_latched(&self, index: u32, up_to: u64) -> Option<Image> {
+    pub(crate) fn image_latched(&self, index: u32, up_to: u64, by: Use) -> Option<Image> {
         let frame = &self.frames[index as usize];
         let epoch = frame.dirty_epoch.load(Ordering::Acquire);
         if epoch == 0 || epoch > up_to || frame.writing.swap(true, Ordering::AcqRel) {
@@ -280,7 +272,7 @@ impl Pool {
             frame.writing.store(false, Ordering::SeqCst);
             return None;
         }
-        let Some(mut slot) = self.staging.take() else {
+        let Some(mut slot) = self.staging.take(by) else {
             frame.writing.store(false, Ordering::Release);
             return None;
         };
@@ -296,7 +288,7 @@ impl Pool {
     }
 
     /// Seals the images and sends them to neighbouring extents, in their order.
-    fn write_images(&self, images: Vec<Image>) {
+    pub(crate) fn write_images(&self, images: Vec<Image>) {
         if images.is_empty() {
             return;
         }
@@ -352,6 +344,9 @@ impl Pool {
             }
         }
         self.staging.release(write, frames.len());
+        if self.staging.use_of(write) == Use::Capture {
+            self.captures_landed(frames.len());
+        }
         self.relief.notify(usize::MAX);
         self.frame_freed();
     }

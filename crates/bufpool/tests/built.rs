@@ -20,7 +20,7 @@ use treering_pagefile::{
 const PAGE: usize = 512;
 const EIO: Failure = Failure::Errno(5);
 /// As many frames as give batches of eight pages.
-const OPTIONS: PoolOptions = PoolOptions { frames: 64, staging: 4 };
+const OPTIONS: PoolOptions = PoolOptions { frames: 64, staging: 4, captures: 4 };
 
 async fn create(sim: &Sim) -> Arc<Pool> {
     let (health, disk): (_, Arc<dyn Disk>) = (Arc::new(Health::default()), sim.disk());

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Waker};
 
+use futures::FutureExt;
 use treering_bufpool::{Pool, PoolOptions, Read, Refusal};
 use treering_pagefile::sim::{Sim, SimDisk};
 use treering_pagefile::{
@@ -26,7 +27,7 @@ struct Setup {
 fn setup(seed: u64, frames: usize, pages: u64) -> Setup {
     let sim = Sim::new(seed);
     let disk = sim.disk();
-    let options = PoolOptions { frames, staging: 4 };
+    let options = PoolOptions { frames, staging: 4, captures: 4 };
     let made = Arc::clone(&disk);
     let pool = sim
         .run(async move {
@@ -34,7 +35,12 @@ fn setup(seed: u64, frames: usize, pages: u64) -> Setup {
             let disk: Arc<dyn Disk> = made;
             let file = PageFile::create(Arc::clone(&disk), Arc::clone(&health), PAGE, 1).await;
             let frames = if cfg!(miri) { 256 } else { 4096 };
-            let first = Pool::new(file.unwrap(), health, &[], PoolOptions { frames, staging: 4 });
+            let first = Pool::new(
+                file.unwrap(),
+                health,
+                &[],
+                PoolOptions { frames, staging: 4, captures: 4 },
+            );
             let first = first.unwrap();
             for _ in 0..pages {
                 make(&first, 1).await;
@@ -224,7 +230,7 @@ fn an_epochs_images_do_not_have_what_the_next_epoch_changed() {
         sim.run(async move {
             let health = Arc::new(Health::default());
             let opened = PageFile::open(disk, Arc::clone(&health), None).await.unwrap();
-            let options = PoolOptions { frames: 64, staging: 4 };
+            let options = PoolOptions { frames: 64, staging: 4, captures: 4 };
             let pool = Pool::new(opened.file, health, &opened.entries, options).unwrap();
             for id in 1..=60 {
                 pool.fetch(PageId(id)).await.unwrap();
@@ -233,6 +239,30 @@ fn an_epochs_images_do_not_have_what_the_next_epoch_changed() {
         })
         .unwrap();
     }
+}
+
+/// A batch of the next epoch that meets many pages of the closed one is not held up by a write of each.
+#[test]
+fn what_is_captured_while_another_image_is_on_its_way_goes_to_disk_together() {
+    let Setup { sim, disk, pool } = setup(7, 32, 10);
+    sim.run(async {
+        for id in 1..=4 {
+            change(&pool, PageId(id), 2, 2000 + id).await;
+        }
+        let before = (disk.write_count(), pool.stats().writes);
+        for id in 1..=4 {
+            // They are in memory, and there are slots for them: nothing is waited for.
+            change(&pool, PageId(id), 3, 3000 + id).now_or_never().unwrap();
+        }
+        pool.written().await;
+        let after = (disk.write_count(), pool.stats().writes);
+        assert_eq!((after.0 - before.0, after.1 - before.1), (2, 4), "writes, and images in them");
+        // Whoever comes when all is done finds the slots free, and the first goes at once again.
+        change(&pool, PageId(1), 4, 4001).now_or_never().unwrap();
+        assert_eq!(disk.write_count() - after.0, 1);
+        pool.written().await;
+    })
+    .unwrap();
 }
 
 #[test]
@@ -252,7 +282,7 @@ fn a_damaged_page_is_an_error_for_all_who_want_it_and_for_nobody_else() {
     sim.run(async move {
         let health = Arc::new(Health::default());
         let opened = PageFile::open(disk, Arc::clone(&health), None).await.unwrap();
-        let options = PoolOptions { frames: 16, staging: 4 };
+        let options = PoolOptions { frames: 16, staging: 4, captures: 4 };
         let pool = Pool::new(opened.file, health, &opened.entries, options).unwrap();
         let both = futures::future::join(pool.fetch(PageId(9)), pool.fetch(PageId(9))).await;
         for error in [both.0.unwrap_err(), both.1.unwrap_err()] {

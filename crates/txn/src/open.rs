@@ -271,7 +271,8 @@ impl Opening {
         entries: &[treering_pagefile::MapEntry],
     ) -> Result<Arc<Forest>, Error> {
         let frames = (self.options.cache_size / file.page_size() as u64).max(16) as usize;
-        let options = PoolOptions { frames, staging: (frames / 4).clamp(4, 256) };
+        let (staging, captures) = ((frames / 4).clamp(4, 256), (frames / 64).clamp(4, 4096));
+        let options = PoolOptions { frames, staging, captures };
         let cache = self.options.cache_size;
         let pool =
             Pool::new(file, Arc::clone(&self.health), entries, options).map_err(|source| {
