@@ -1,15 +1,15 @@
 //! In the place of `AtomicModification` (seed row T4): a batch latches all its leaves, left to right,
-//! changes them, and lets go, in one synchronous step. With four preemptions.
+//! changes them, and lets go of each, in one synchronous step. With four preemptions.
 //!
-//! Protocol: I11's order (here: left before right), all latches before the first change, none
-//! released before the last. Checked:
+//! Protocol: I11's order (here: left before right), all latches before the first change, each
+//! released when its leaf is changed. Checked:
 //!
 //! * two batches over the same two leaves never interleave: each finds both as one and the same
 //!   batch left them, and leaves them so;
 //! * a reader of both leaves that holds both latches, in the same order, sees whole batches only;
 //! * nobody waits in a circle (a batch over one leaf only is in between).
 //!
-//! Planted: a batch that lets go of each leaf before it goes on to the next, and one that goes right
+//! Planted: a batch that lets go of each leaf before it latches the next, and one that goes right
 //! to left.
 #![cfg(treering_loom)]
 #![allow(clippy::unwrap_used)]
@@ -58,11 +58,13 @@ fn spawn(leaves: &Leaves, body: impl FnOnce(&[Leaf; 2]) + 'static) -> thread::Jo
 }
 
 fn apply([left, right]: &[Leaf; 2], batch: u32) {
-    let _on_left = left.latch.write();
-    let _on_right = right.latch.write();
+    let on_left = left.latch.write();
+    let on_right = right.latch.write();
     assert_eq!(left.get(), right.get(), "two batches interleaved");
     left.set(batch);
+    drop(on_left);
     right.set(batch);
+    drop(on_right);
 }
 
 fn apply_leaf_by_leaf([left, right]: &[Leaf; 2], batch: u32) {

@@ -143,35 +143,45 @@ fn fits_in_place<W: Words>(page: &Page<W>, edits: &[Edit<'_>]) -> bool {
 }
 
 impl<'f, 'e> Plan<'f, 'e> {
-    /// Changes the pages and releases the leaves; returns the pages whose new right sibling the
-    /// parent has to be told of.
+    /// Changes the leaves, and releases each as soon as it is changed; returns the pages whose new right
+    /// sibling the parent has to be told of.
     ///
-    /// `replaced` is given the references that were overwritten or taken away, if there are any,
-    /// while the leaves are still latched: the values that they refer to are nobody's from now on.
-    pub fn commit(self, epoch: u64, replaced: impl FnOnce(&[Reference])) -> Vec<PageId> {
+    /// All leaves are held before the first is released, and none is latched afterwards. So whoever
+    /// saw the change of one finds the others changed, or latched until they are: batches over the
+    /// same leaves, and who looks at several, see whole batches only, and the next batch need not
+    /// wait for this one's end (two-phase locking: Eswaran et al. 1976).
+    ///
+    /// `replaced` is given the references that were overwritten or taken away, leaf by leaf and while
+    /// it is still latched: the values that they refer to are nobody's from now on.
+    pub fn commit(self, epoch: u64, mut replaced: impl FnMut(&[Reference])) -> Vec<PageId> {
+        let Self { changes, leaves: Leaves { forest, pages, .. }, reserved } = self;
+        let mut changes = changes.into_iter().peekable();
         let mut unposted = Vec::new();
         let mut references = Vec::new();
-        for Change { leaf, how } in self.changes {
-            let (tree, page) = &self.leaves.pages[leaf];
-            let shrank = match how {
+        for (leaf, (tree, page)) in pages.into_iter().enumerate() {
+            // There are leaves that were looked at only.
+            let Some(change) = changes.next_if(|change| change.leaf == leaf) else { continue };
+            let shrank = match change.how {
                 How::InPlace(edits) => {
                     edit_in_place(&Page::new(page.words()), edits, &mut references)
                 }
                 How::Rebuild(mut rebuilt) => {
                     references.append(&mut rebuilt.replaced);
-                    unposted.extend(rebuilt.commit(page, epoch));
+                    unposted.extend(rebuilt.commit(&page, epoch));
                     false
                 }
             };
             page.changed(epoch);
             if shrank && page.page() != tree.root && Page::new(page.words()).is_underfull() {
-                self.leaves.forest.report_underfull(page.page());
+                forest.report_underfull(page.page());
+            }
+            if !references.is_empty() {
+                replaced(&references);
+                references.clear();
             }
         }
-        self.reserved.used();
-        if !references.is_empty() {
-            replaced(&references);
-        }
+        debug_assert!(changes.next().is_none(), "changes are in the order of their leaves");
+        reserved.used();
         unposted
     }
 }

@@ -63,9 +63,15 @@ impl Target<'_> {
 pub struct Way(Option<(PageId, u8)>);
 
 impl Way {
-    /// To a leaf that is taken to be the one; if it turns out not to be, the descent begins at the root.
-    pub(crate) fn to_leaf(leaf: Option<PageId>) -> Self {
-        Self(leaf.map(|leaf| (leaf, 0)))
+    /// To a page of that level which is taken to be the one; if it turns out not to be, the descent
+    /// begins at the root, and so without a page.
+    pub(crate) fn to(page: Option<PageId>, level: u8) -> Self {
+        Self(page.map(|page| (page, level)))
+    }
+
+    /// The leaf, if it leads to one.
+    pub(crate) fn leaf(self) -> Option<PageId> {
+        self.0.and_then(|(page, level)| (level == 0).then_some(page))
     }
 
     /// The page where the descent goes on, if it is not the root.

@@ -1,14 +1,21 @@
 //! The leaves of a batch, found without latches and then latched in one order (I11).
 //!
-//! First every key's leaf is found optimistically, which may name pages to fetch. Then the leaves
-//! are latched, tree by tree and left to right. A leaf found earlier may have been split by then, so
-//! after latching the key has to be between its fences; if it is beyond, the right link leads on,
-//! latch by latch. A leaf is latched by its id only when its low fence shows that it lies to the
-//! right of those already held: otherwise it is reached from the last one by right links. See
-//! `order` for what makes that safe while pages are freed.
+//! First every key's leaf is found optimistically, which may name pages to fetch: its parent says
+//! which page it is, and nobody looks into it yet, so that whoever has it latched is waited for once,
+//! and late. Then the leaves are latched, tree by tree and left to right. A leaf found earlier may
+//! have been split by then, so after latching the key has to be between its fences; if it is beyond,
+//! the right link leads on, latch by latch. A leaf is latched by its id only when its low fence shows
+//! that it lies to the right of those already held: otherwise it is reached from the last one by
+//! right links. See `order` for what makes that safe while pages are freed.
+//!
+//! Somebody else may be in a leaf whose fence is to be looked at, a batch of a thousand keys for a
+//! millisecond. Waiting for a latch that is not known to lie to the right is forbidden with others
+//! in hand, so after a moment they are all released, the writer is waited for, and latching begins
+//! again.
 
-use treering_bufpool::{ExclusivePage, PinnedPage, Read};
+use treering_bufpool::{ExclusivePage, PinnedPage, Pool, Read};
 use treering_latch::planted_bug;
+use treering_latch::sync::hint;
 use treering_pagefile::PageId;
 
 use crate::descend::{Live, Target, Way};
@@ -40,80 +47,121 @@ impl Forest {
         ways: &mut Vec<Way>,
         leaves_max: usize,
     ) -> Result<Result<Leaves<'_>, Blocked>, TreeError> {
-        let mut absent = Vec::new();
-        let (mut found, mut last) = (0, None);
-        let mut coming = keys.clone().skip(ways.len());
-        for (index, (tree, key)) in keys.clone().enumerate() {
-            if index == ways.len() {
-                self.find_leaves(coming.by_ref().take(AT_ONCE), ways)?;
+        let count = match self.find_leaves(keys.clone(), ways, leaves_max)? {
+            Ok(count) => count,
+            Err(blocked) => return Ok(Err(blocked)),
+        };
+        for _ in 0..WAITS_MAX {
+            match self.latch_found(keys.clone(), ways, (count, leaves_max)) {
+                Ok(leaves) => return Ok(Ok(leaves)),
+                Err(Stop::Blocked(blocked)) => return Ok(Err(blocked)),
+                // With nothing in hand.
+                Err(Stop::Busy(page)) => {
+                    drop(self.pool().try_pin(page).map(PinnedPage::read));
+                }
             }
-            let way = &mut ways[index];
-            match self.descend(tree, 0, Target::At(key), way, |_| ())? {
-                Step::Done((page, ())) => {
-                    found += usize::from(last.replace(page) != Some(page));
-                    if found > leaves_max {
+        }
+        Ok(Err(Blocked::Moved))
+    }
+
+    /// The ways of the keys to their leaves, and how many leaves that are.
+    fn find_leaves<'k>(
+        &self,
+        keys: impl Iterator<Item = (TreeRef, &'k [u8])>,
+        ways: &mut Vec<Way>,
+        leaves_max: usize,
+    ) -> Result<Result<usize, Blocked>, TreeError> {
+        let mut absent = Vec::new();
+        let (mut count, mut last) = (0, None);
+        for (index, (tree, key)) in keys.enumerate() {
+            if index == ways.len() {
+                ways.push(Way::default());
+            }
+            match self.find_leaf(tree, key, &mut ways[index])? {
+                Step::Done(page) => {
+                    count += usize::from(last.replace(page) != Some(page));
+                    if count > leaves_max {
                         return Ok(Err(Blocked::TooManyLeaves));
                     }
                 }
                 Step::Fetch(pages) => {
                     absent.extend(pages);
                     absent.dedup();
-                    if found + absent.len() > leaves_max {
+                    if count + absent.len() > leaves_max {
                         break;
                     }
                 }
             }
         }
-        if !absent.is_empty() {
-            absent.sort_unstable();
-            absent.dedup();
-            return Ok(Err(Blocked::Fetch(absent)));
+        if absent.is_empty() {
+            return Ok(Ok(count));
         }
-        let (pages, of_key) = (Vec::with_capacity(found), Vec::with_capacity(ways.len()));
-        let mut leaves = Leaves { forest: self, pages, of_key };
-        let mut fences = Fences::default();
-        for ((tree, key), way) in keys.zip(ways) {
-            let candidate = way.page().unwrap_or(tree.root);
-            if let Err(blocked) = leaves.add(tree, key, candidate, &mut fences) {
-                return Ok(Err(blocked));
-            }
-            if leaves.len() > leaves_max {
-                return Ok(Err(Blocked::TooManyLeaves));
-            }
-        }
-        Ok(Ok(leaves))
+        absent.sort_unstable();
+        absent.dedup();
+        Ok(Err(Blocked::Fetch(absent)))
     }
 
-    /// The ways of some keys up to their leaves, as far as the pages above them are in memory. The leaves
-    /// of a batch are mostly not in the processor's caches: here it is asked for several of them, and brings
-    /// them at the same time, where descent after descent would wait for each.
-    fn find_leaves<'k>(
+    /// The page that is the leaf of a key as its parent has it, when it is in memory.
+    fn find_leaf(
         &self,
-        mut keys: impl Iterator<Item = (TreeRef, &'k [u8])>,
-        ways: &mut Vec<Way>,
-    ) -> Result<(), TreeError> {
-        let Some(first) = keys.next() else { return Ok(()) };
-        let Some(second) = keys.next() else {
-            ways.push(Way::default());
-            return Ok(());
-        };
-        for (tree, key) in [first, second].into_iter().chain(keys) {
-            let target = Target::At(key);
-            let mut way = Way::default();
-            let child = |parent: &Live<'_>| parent.child(target.child_slot(parent));
-            match self.descend(tree, 1, target, &mut way, child) {
-                Ok(Step::Done((_, leaf))) => {
-                    self.pool().will_look(leaf);
-                    way = Way::to_leaf(Some(leaf));
+        tree: TreeRef,
+        key: &[u8],
+        way: &mut Way,
+    ) -> Result<Step<PageId>, TreeError> {
+        let target = Target::At(key);
+        loop {
+            let leaf = match way.leaf() {
+                Some(leaf) => leaf,
+                None => {
+                    let child = |parent: &Live<'_>| parent.child(target.child_slot(parent));
+                    match self.descend(tree, 1, target, way, child) {
+                        Ok(Step::Done((_, leaf))) => leaf,
+                        Ok(Step::Fetch(pages)) => return Ok(Step::Fetch(pages)),
+                        // Its root is its leaf.
+                        Err(TreeError::Shallow { .. }) => tree.root,
+                        Err(error) => return Err(error),
+                    }
                 }
-                Ok(Step::Fetch(_)) => {}
-                // Its root is its leaf.
-                Err(TreeError::Shallow { .. }) => way = Way::default(),
-                Err(error) => return Err(error),
+            };
+            *way = Way::to(Some(leaf), 0);
+            match self.pool().find_page(leaf) {
+                Read::Done(()) => return Ok(Step::Done(leaf)),
+                Read::Absent => return Ok(Step::Fetch(vec![leaf])),
+                Read::Free if leaf == tree.root => return Err(TreeError::Gone { tree: tree.id }),
+                Read::Free => *way = Way::default(),
             }
-            ways.push(way);
         }
-        Ok(())
+    }
+
+    /// Latches the leaves that the ways lead to, of which there were `count` a moment ago.
+    fn latch_found<'k>(
+        &self,
+        keys: impl Iterator<Item = (TreeRef, &'k [u8])>,
+        ways: &mut [Way],
+        (count, leaves_max): (usize, usize),
+    ) -> Result<Leaves<'_>, Stop> {
+        let (pages, of_key) = (Vec::with_capacity(count), Vec::with_capacity(ways.len()));
+        let mut leaves = Leaves { forest: self, pages, of_key };
+        let mut fences = Fences::default();
+        // The leaves of a batch are mostly not in the processor's caches: asked for several of them, it
+        // brings them at the same time.
+        let expect =
+            |way: &Way| way.leaf().into_iter().for_each(|leaf| self.pool().will_look(leaf));
+        ways.iter().take(AHEAD).for_each(expect);
+        for (index, (tree, key)) in keys.enumerate() {
+            ways.get(index + AHEAD).into_iter().for_each(expect);
+            let way = &mut ways[index];
+            if let Err(stop) = leaves.add(tree, key, way, &mut fences) {
+                if matches!(stop, Stop::Blocked(Blocked::Moved)) {
+                    *way = Way::default();
+                }
+                return Err(stop);
+            }
+            if leaves.len() > leaves_max {
+                return Err(Blocked::TooManyLeaves.into());
+            }
+        }
+        Ok(leaves)
     }
 
     /// Latches the leaf of the first of some keys of one tree, which are sorted, and takes along those
@@ -129,13 +177,14 @@ impl Forest {
         behind: impl Iterator<Item = &'k [u8]>,
         way: &mut Way,
     ) -> Result<Result<Leaves<'_>, Blocked>, TreeError> {
-        let candidate = match self.descend(tree, 0, Target::At(first), way, |_| ())? {
-            Step::Done((page, ())) => page,
-            Step::Fetch(pages) => return Ok(Err(Blocked::Fetch(pages))),
-        };
+        if let Step::Fetch(pages) = self.descend(tree, 0, Target::At(first), way, |_| ())? {
+            return Ok(Err(Blocked::Fetch(pages)));
+        }
         let mut leaves = Leaves { forest: self, pages: Vec::new(), of_key: Vec::new() };
-        if let Err(blocked) = leaves.add(tree, first, candidate, &mut Fences::default()) {
-            return Ok(Err(blocked));
+        match leaves.add(tree, first, way, &mut Fences::default()) {
+            Ok(()) => {}
+            Err(Stop::Blocked(blocked)) => return Ok(Err(blocked)),
+            Err(Stop::Busy(_)) => unreachable!("without a latch in hand every other is waited for"),
         }
         if let Some((_, leaf)) = leaves.pages.last() {
             let view = Page::new(leaf.words());
@@ -143,6 +192,19 @@ impl Forest {
             leaves.of_key.extend(along.map(|_| 0));
         }
         Ok(Ok(leaves))
+    }
+}
+
+/// Why a leaf could not be latched.
+enum Stop {
+    Blocked(Blocked),
+    /// Somebody is in this page, and it is not known that waiting for it is in order.
+    Busy(PageId),
+}
+
+impl From<Blocked> for Stop {
+    fn from(blocked: Blocked) -> Self {
+        Stop::Blocked(blocked)
     }
 }
 
@@ -154,34 +216,40 @@ struct Fences {
 }
 
 impl<'f> Leaves<'f> {
-    /// Latches the leaf of `key`, which was `candidate` a moment ago.
+    /// Latches the leaf of `key`, which was the one that `way` leads to a moment ago. Where right links
+    /// are followed, `way` is, too: the next try may find the pages to the left gone from memory.
     fn add(
         &mut self,
         tree: TreeRef,
         key: &[u8],
-        candidate: PageId,
+        way: &mut Way,
         fences: &mut Fences,
-    ) -> Result<(), Blocked> {
+    ) -> Result<(), Stop> {
         let pool = self.forest.pool();
+        let candidate = way.leaf().unwrap_or(tree.root);
         let last = self.pages.last().filter(|(last_tree, _)| *last_tree == tree);
         let mut next = match last {
             Some((_, last)) => {
                 let view = Page::new(last.words());
                 match view.position(key) {
-                    Position::Before => return Err(Blocked::Moved),
+                    Position::Before => return Err(Blocked::Moved.into()),
                     Position::Here => {
                         self.of_key.push(self.pages.len() - 1);
                         return Ok(());
                     }
-                    Position::Beyond => self.pin_beyond(tree, last, candidate, fences)?,
+                    Position::Beyond => self.pin_beyond(tree, last, way, fences)?,
                 }
             }
             None => {
                 let pinned = pin(pool, candidate)?;
                 // The leaves held are of trees before this one. If none is, nobody can wait for it.
                 let meant = |page: &Live<'_>| page.tree() == tree.id;
-                if !self.pages.is_empty() && look(pool, candidate, meant) != Some(true) {
-                    return Err(Blocked::Moved);
+                if !self.pages.is_empty() {
+                    match look(pool, candidate, meant) {
+                        Some(true) => {}
+                        None if !self.holds(candidate) => return Err(Stop::Busy(candidate)),
+                        Some(false) | None => return Err(Blocked::Moved.into()),
+                    }
                 }
                 pinned
             }
@@ -191,7 +259,7 @@ impl<'f> Leaves<'f> {
             let mut page = next.write();
             let view = Page::new(page.words());
             if view.tree() != tree.id || !view.is_leaf() {
-                return Err(Blocked::Moved);
+                return Err(Blocked::Moved.into());
             }
             let position = match planted_bug!(LeafNotCheckedAgain) {
                 true => Position::Here,
@@ -207,54 +275,67 @@ impl<'f> Leaves<'f> {
                     self.of_key.push(self.pages.len() - 1);
                     return Ok(());
                 }
-                Position::Before => return Err(Blocked::Moved),
+                Position::Before => return Err(Blocked::Moved.into()),
                 Position::Beyond => {
                     if view.unposted() {
                         self.forest.report_unposted(page.page());
                     }
-                    next = pin(pool, view.right().ok_or(Blocked::Moved)?)?;
+                    next = pin_right(pool, &view, way)?;
                 }
             }
         }
-        Err(Blocked::Moved)
+        Err(Blocked::Moved.into())
     }
 
-    /// Pins a page to the right of `last`, the last leaf held: `candidate` if its low fence shows
-    /// that it lies there, else the right sibling, from which right links lead to it, too.
+    fn holds(&self, page: PageId) -> bool {
+        self.pages.iter().any(|(_, held)| held.page() == page)
+    }
+
+    /// Pins a page to the right of `last`, the last leaf held: that which `way` leads to if its low fence
+    /// shows that it lies there, else the right sibling, from which right links lead to it, too.
     fn pin_beyond(
         &self,
         tree: TreeRef,
         last: &ExclusivePage<'f>,
-        candidate: PageId,
+        way: &mut Way,
         Fences { high, low }: &mut Fences,
-    ) -> Result<PinnedPage<'f>, Blocked> {
+    ) -> Result<PinnedPage<'f>, Stop> {
         let pool = self.forest.pool();
         let view = Page::new(last.words());
-        let right = view.right().ok_or(Blocked::Moved)?;
         high.clear();
-        if right != candidate && view.high_into(high) {
+        if let Some(candidate) = way.leaf()
+            && view.right() != Some(candidate)
+            && view.high_into(high)
+        {
             let pinned = pin(pool, candidate)?;
-            // One look: it may turn out to lie to the left, where somebody may hold it and wait for
-            // `last`, or this batch itself has it.
+            // It may turn out to lie to the left, where somebody may hold it and wait for `last`.
             let mut look = |words: &[_]| {
                 let view = Page::new(words);
                 low.clear();
                 view.low_into(low);
                 view.tree() == tree.id && view.is_leaf()
             };
-            let is_leaf = match planted_bug!(BatchWaitsToLook) {
-                true if self.pages.iter().any(|(_, held)| held.page() == candidate) => None,
-                true => match pool.read_page(candidate, &mut look) {
-                    Read::Done(is_leaf) => Some(is_leaf),
-                    Read::Absent | Read::Free => None,
-                },
-                false => pool.glance(candidate, &mut look),
-            };
-            if is_leaf == Some(true) && low >= high {
-                return Ok(pinned);
+            let mut is_leaf = None;
+            for _ in 0..GLANCES_MAX {
+                is_leaf = match planted_bug!(BatchWaitsToLook) && !self.holds(candidate) {
+                    true => match pool.read_page(candidate, &mut look) {
+                        Read::Done(is_leaf) => Some(is_leaf),
+                        Read::Absent | Read::Free => None,
+                    },
+                    false => pool.glance(candidate, &mut look),
+                };
+                if is_leaf.is_some() {
+                    break;
+                }
+                hint::spin_loop();
+            }
+            match is_leaf {
+                Some(true) if low >= high => return Ok(pinned),
+                None if !self.holds(candidate) => return Err(Stop::Busy(candidate)),
+                Some(_) | None => {}
             }
         }
-        pin(pool, right)
+        Ok(pin_right(pool, &view, way)?)
     }
 
     /// Looks up key number `index`: appends what stands under it to `value`, and says whether that
@@ -291,6 +372,22 @@ impl<'f> Leaves<'f> {
 
 /// Right links followed for one key before the step starts over with a descent.
 const RIGHT_STEPS_MAX: usize = 64;
+/// Pins the right sibling of a page that a key is beyond.
+fn pin_right<'f>(
+    pool: &'f Pool,
+    page: &Live<'_>,
+    way: &mut Way,
+) -> Result<PinnedPage<'f>, Blocked> {
+    let right = page.right().ok_or(Blocked::Moved)?;
+    *way = Way::to(Some(right), 0);
+    pin(pool, right)
+}
+
+/// Looks at a page that somebody is in, before everything is released to wait for it: some microseconds,
+/// in which a batch that is just being made changes the next few of its leaves.
+const GLANCES_MAX: usize = if cfg!(any(treering_loom, treering_shuttle)) { 1 } else { 256 };
+/// Times that everything is released to wait for a page before the step starts over with descents.
+const WAITS_MAX: usize = 64;
 /// Leaves that are asked for before they are looked at: more than the processor brings at a time, and
 /// few enough to be still there when their turn comes.
-const AT_ONCE: usize = 32;
+const AHEAD: usize = 16;

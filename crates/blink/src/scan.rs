@@ -330,7 +330,7 @@ impl Forest {
                 (*next, *way) = match direction {
                     // What is on the right now was so when the leaf was copied, and if that is no
                     // more so, the fences there show it.
-                    Direction::Forward => (chunk.fill_forward(from), Way::to_leaf(chunk.right())),
+                    Direction::Forward => (chunk.fill_forward(from), Way::to(chunk.right(), 0)),
                     Direction::Backward => (chunk.fill_backward(from), Way::default()),
                 };
                 ahead.advance();

@@ -208,6 +208,18 @@ impl Pool {
         self.read_latched(page, look)
     }
 
+    /// Whether a page is resident, which counts as a look at it, and waits for nobody.
+    #[inline]
+    pub fn find_page(&self, page: PageId) -> Read<()> {
+        match self.table.place(page) {
+            Place::Resident(index) => {
+                self.touch(&self.frames[index as usize]);
+                Read::Done(())
+            }
+            place => Self::not_resident(place),
+        }
+    }
+
     /// Asks the processor to bring what a look at the page begins with, if it is resident: for who will look
     /// at it soon and has something else to do first.
     #[inline]

@@ -2,9 +2,9 @@
 //!
 //! In this order: the leaves are latched (I11); every condition is checked under the latches, and
 //! what the batch comes to is decided key by key; everything that the change needs is taken by
-//! `try`; the log record is appended, which draws sequence and epoch; the pages are changed; the
-//! latches are released; parents are told of splits. Up to the append nothing has happened, and from
-//! there on nothing can fail.
+//! `try`; the log record is appended, which draws sequence and epoch; the pages are changed, and
+//! each is released when it is; parents are told of splits. Up to the append nothing has happened,
+//! and from there on nothing can fail.
 
 use std::sync::Arc;
 
