@@ -27,6 +27,9 @@ struct Arguments {
     /// Plants something that makes a promise impossible to keep: the histories have to fail.
     #[arg(long)]
     planted: Option<Planted>,
+    /// Runs each history twice: both have to do the same I/Os.
+    #[arg(long)]
+    twice: bool,
     /// Threads.
     #[arg(long, default_value_t = std::thread::available_parallelism().map_or(1, usize::from))]
     jobs: usize,
@@ -54,10 +57,7 @@ fn main() -> ExitCode {
                     if !more && seed >= arguments.seed + arguments.seeds {
                         return;
                     }
-                    let outcome = catch_unwind(AssertUnwindSafe(|| match arguments.planted {
-                        None => history::run(seed),
-                        Some(planted) => history::run_planted(seed, planted),
-                    }));
+                    let outcome = catch_unwind(AssertUnwindSafe(|| run(seed, &arguments)));
                     let mut total = total.lock().unwrap_or_else(|error| error.into_inner());
                     match outcome {
                         Ok(outcome) => total.add(outcome),
@@ -77,6 +77,18 @@ fn main() -> ExitCode {
     let total = total.into_inner().unwrap_or_else(|error| error.into_inner());
     total.print(begin.elapsed());
     if total.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn run(seed: u64, arguments: &Arguments) -> Outcome {
+    let once = || match arguments.planted {
+        None => history::run(seed),
+        Some(planted) => history::run_planted(seed, planted),
+    };
+    let outcome = once();
+    if arguments.twice {
+        assert_eq!(outcome, once(), "seed {seed} was another history the second time");
+    }
+    outcome
 }
 
 impl Total {

@@ -107,7 +107,7 @@ impl Engine {
 
     async fn snapshot(&self) -> Result<Snapshot, Error> {
         self.checkpoint().await?;
-        let _no_checkpoint = self.checkpoints.exclusive.lock().await;
+        let _no_checkpoint = self.checkpoints.exclusive.enter_async().await;
         Ok(self.pool().file().snapshot()?)
     }
 }

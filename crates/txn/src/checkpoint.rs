@@ -20,9 +20,9 @@ use std::time::Duration;
 use event_listener::Event;
 use futures::future::select;
 use tracing::Instrument;
-use treering_latch::planted_bug;
 use treering_latch::sync::Mutex;
 use treering_latch::sync::atomic::{AtomicU64, Ordering};
+use treering_latch::{Ticket, planted_bug};
 use treering_pagefile::{CheckpointInfo, FileError, LogPosition};
 
 use crate::engine::Engine;
@@ -39,7 +39,7 @@ pub(crate) struct Checkpoints {
     wanted: Event,
     ended: Event,
     /// Held while a checkpoint is written, and by who needs the log to stay as it is: engine tasks.
-    pub(crate) exclusive: async_lock::Mutex<()>,
+    pub(crate) exclusive: Ticket,
     /// Where the log begins behind the last checkpoint, and that checkpoint's sequence.
     last: Mutex<Option<(LogPosition, u64)>>,
     /// What it came to, and when it ended by the runtime's clock.
@@ -118,7 +118,7 @@ impl Engine {
     }
 
     async fn write_checkpoint_in_span(&self) -> Result<(), FileError> {
-        let _exclusive = self.checkpoints.exclusive.lock().await;
+        let _exclusive = self.checkpoints.exclusive.enter_async().await;
         let (began, written_before) = (self.runtime.now(), self.pool().write_count());
         let flip = self.log.flip();
         tracing::Span::current().record("sequence", flip.last_sequence);

@@ -43,7 +43,7 @@ impl Engine {
         let (done, compacted) = oneshot::channel();
         let engine = Arc::clone(self);
         self.begin(async move {
-            let one_at_a_time = engine.compacting.lock().await;
+            let one_at_a_time = engine.compacting.enter_async().await;
             let compacted = engine.compact_now().await;
             engine.pool().file().set_compacting(false);
             drop(one_at_a_time);

@@ -139,7 +139,7 @@ impl Engine {
         let (sender, pages) = mpsc::unbounded();
         let engine = Arc::clone(self);
         self.begin(async move {
-            let _no_merge = engine.merging.lock().await;
+            let _no_merge = engine.merging.enter_async().await;
             if let Err(error) = engine.walk_structure(tree, &sender).await {
                 // Who asked may be gone: then nobody wants to know.
                 let _ = sender.unbounded_send(Err(error));

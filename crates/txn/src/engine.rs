@@ -11,6 +11,7 @@ use futures::FutureExt;
 use futures::channel::oneshot;
 use treering_blink::{Forest, max_key_len, max_record_len};
 use treering_bufpool::Pool;
+use treering_latch::Ticket;
 use treering_latch::sync::Mutex;
 use treering_latch::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use treering_pagefile::{FileError, FileErrorKind, Health, Room, Runtime};
@@ -120,11 +121,11 @@ pub struct Engine {
     pub(crate) checkpoints: Checkpoints,
     pub(crate) overlays: Overlays,
     /// Held while pages are merged, and by who needs pages to stay: engine tasks.
-    pub(crate) merging: async_lock::Mutex<()>,
+    pub(crate) merging: Ticket,
     /// Pages may be on their way from the queue of the underfull ones to being merged.
     pub(crate) merging_now: AtomicBool,
     pub(crate) merges: AtomicU64,
-    pub(crate) compacting: async_lock::Mutex<()>,
+    pub(crate) compacting: Ticket,
     /// Extents reserved for the next recovery.
     pub(crate) replay_slack: AtomicUsize,
     /// No page waits to be merged.
@@ -177,10 +178,10 @@ impl Engine {
             loads: Loads::default(),
             checkpoints: Checkpoints::default(),
             overlays: Overlays::default(),
-            merging: async_lock::Mutex::new(()),
+            merging: Ticket::new(),
             merging_now: AtomicBool::new(false),
             merges: AtomicU64::new(0),
-            compacting: async_lock::Mutex::new(()),
+            compacting: Ticket::new(),
             replay_slack: AtomicUsize::new(0),
             tidied: Event::new(),
             drops: Drops::default(),

@@ -63,7 +63,7 @@ impl Engine {
         let engine = Arc::clone(self);
         self.begin(async move {
             // Pages may be split meanwhile, and not be freed.
-            let _no_merge = engine.merging.lock().await;
+            let _no_merge = engine.merging.enter_async().await;
             // Who asked may be gone: then nobody wants to know.
             let _ = done.send(engine.look_over(tree, leaves.max(2)).await);
         })?;

@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use event_listener::{Event, EventListener};
 use treering_blink::{Direction, From};
+use treering_latch::Ticket;
 use treering_latch::sync::atomic::{AtomicBool, Ordering};
 use treering_latch::sync::{RwLock, RwLockReadGuard};
 
@@ -188,9 +189,9 @@ pub(crate) struct Overlays {
     /// Some keys are not pending any more.
     moved: Event,
     /// Held by the engine's task whose overlay it is, and by who wants that there is none.
-    pub(crate) turn: async_lock::Mutex<()>,
+    pub(crate) turn: Ticket,
     /// Held by the engine's task that frees the pages of a dropped tree.
-    pub(crate) freeing: async_lock::Mutex<()>,
+    pub(crate) freeing: Ticket,
 }
 
 impl Overlays {

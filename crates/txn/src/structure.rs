@@ -75,7 +75,7 @@ impl Engine {
                 self.tidied.notify(usize::MAX);
                 return;
             }
-            let undisturbed = self.merging.lock().await;
+            let undisturbed = self.merging.enter_async().await;
             self.merging_now.store(true, Ordering::SeqCst);
             if let Some(page) = self.forest.take_underfull() {
                 match self.merge_from(page, &mut stuck).await {

@@ -101,8 +101,8 @@ impl<'e> Verifier<'e> {
     async fn run(mut self) -> Result<Report, Error> {
         // Splits do not disturb the walk, merges would.
         // Nor is there a deferred change then, whose body no leaf refers to.
-        let _turn = self.engine.overlays.turn.lock().await;
-        let _no_merge = self.engine.merging.lock().await;
+        let _turn = self.engine.overlays.turn.enter_async().await;
+        let _no_merge = self.engine.merging.enter_async().await;
         let _ids_kept = self.engine.pool().keep_ids();
         // Before and after, so that no value is seen as pages but not as one that no leaf has yet.
         let pool = self.engine.pool();
@@ -386,7 +386,7 @@ impl<'e> Verifier<'e> {
     /// Reads the log back from the last checkpoint to what is durable.
     async fn check_log(&mut self) -> Result<(), Error> {
         let engine = self.engine;
-        let _no_checkpoint = engine.checkpoints.exclusive.lock().await;
+        let _no_checkpoint = engine.checkpoints.exclusive.enter_async().await;
         let Some((position, mut sequence)) = engine.checkpoints.last() else { return Ok(()) };
         let durable = engine.log.durable_sequence();
         let disk = Arc::clone(engine.pool().file().disk());

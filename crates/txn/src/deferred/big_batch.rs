@@ -77,7 +77,7 @@ impl Engine {
     pub(crate) fn defer(self: &Arc<Self>, job: Job, done: oneshot::Sender<Settled>) {
         let engine = Arc::clone(self);
         self.spawn(async move {
-            let turn = engine.overlays.turn.lock().await;
+            let turn = engine.overlays.turn.enter_async().await;
             match engine.commit_big_batch(job).await {
                 Ok((held, outcome)) => {
                     // The future may be gone: the batch stands all the same.

@@ -40,7 +40,7 @@ impl Engine {
         let (done, sequence) = oneshot::channel();
         let engine = Arc::clone(self);
         self.begin(async move {
-            let turn = engine.overlays.turn.lock().await;
+            let turn = engine.overlays.turn.enter_async().await;
             let committed = engine.commit_range(tree, &from, to.as_deref()).await;
             let (id, overlay, sequence) = match committed {
                 Ok(committed) => committed,

@@ -62,7 +62,7 @@ impl Engine {
 
     async fn commit_drop(&self, name: &[u8]) -> Result<(u64, TreeRef, u64), Error> {
         // No other deferred change is about this tree then, and nobody makes one of its name.
-        let _turn = self.overlays.turn.lock().await;
+        let _turn = self.overlays.turn.enter_async().await;
         let _one_at_a_time = self.records.catalog.enter_async().await;
         let shown = || format!("{:?}", String::from_utf8_lossy(name));
         let info = self.catalog.find(name).ok_or_else(|| Error::NoSuchTree { tree: shown() })?;
@@ -96,7 +96,7 @@ impl Engine {
     /// waits for pages, and all of them together might hold every frame (I10).
     async fn free_tree(&self, id: u64, tree: TreeRef) {
         loop {
-            let one_at_a_time = self.overlays.freeing.lock().await;
+            let one_at_a_time = self.overlays.freeing.enter_async().await;
             let tried = self.try_free_tree(id, tree).await;
             drop(one_at_a_time);
             // What keeps a page from being merged may be that the disk is too full to tell its parent of it.
@@ -140,7 +140,7 @@ impl Engine {
         self.clear_range(tree, b"", None, &|_| Vec::new(), &|_| {}).await?;
         self.report_first_leaf(tree).await?;
         self.tidy().await?;
-        let _no_merge = self.merging.lock().await;
+        let _no_merge = self.merging.enter_async().await;
         let mut waiting = Waiting::new(self);
         waiting.shrinks = true;
         loop {

@@ -33,7 +33,7 @@ impl Unfinished {
     pub(super) async fn commit(mut self, tree: TreeRef, top: PageId) -> Result<Ended, Error> {
         let engine = Arc::clone(&self.engine);
         engine.checkpoint().await?;
-        let _turn = engine.overlays.turn.lock().await;
+        let _turn = engine.overlays.turn.enter_async().await;
         engine.check_tree(tree)?;
         let unused = self.entry.unused(engine.pool());
         let Some(sequence) = engine.commit_load(tree, self.id, top).await? else {
