@@ -156,3 +156,73 @@ fn a_full_disk_refuses_growth_and_nothing_else() {
     .unwrap();
     assert_eq!(sim.run(get(&disk, one, 0, 1024)).unwrap().unwrap()[512..], [0; 512]);
 }
+
+/// As on ext4: what an allocation got before there was no more is the file's, and nobody else's.
+#[test]
+fn a_full_disk_may_give_a_part_of_what_it_refuses() {
+    let (mut nothing, mut everything, mut something) = (0, 0, 0);
+    for seed in 0..60 {
+        let options = SimDiskOptions { capacity: 8192, ..SimDiskOptions::default() };
+        let sim = Sim::with_options(seed, options);
+        let disk = sim.disk();
+        disk.take_parts(2);
+        let (one, two) = (disk.open("one", true).unwrap(), disk.open("two", true).unwrap());
+        let full = |result: std::io::Result<()>| {
+            assert_eq!(result.unwrap_err().kind(), ErrorKind::StorageFull);
+        };
+        sim.run(async {
+            allocate(&disk, one, 0, 4096).await.unwrap();
+            full(allocate(&disk, one, 4096, 4608).await);
+            let kept = disk.len(one).unwrap() - 4096;
+            assert_eq!(disk.space_used(), 4096 + kept);
+            match kept {
+                0 => nothing += 1,
+                4096 => everything += 1,
+                _ => something += 1,
+            }
+            // It can be written to, and cut; else it is gone for others.
+            if kept > 0 {
+                put(&disk, one, Op::Write, 4096, 1, kept as usize).await.unwrap();
+                full(put(&disk, two, Op::WriteDurable, 0, 1, 4608).await);
+                assert!(disk.space_used() <= 8192);
+                disk.set_len(two, 0).unwrap();
+                disk.set_len(one, 4096).unwrap();
+            }
+            assert_eq!(disk.space_used(), 4096);
+            // A write that is refused leaves a part of it, too, and that is not durable.
+            full(put(&disk, two, Op::WriteDurable, 0, 1, 4608).await);
+            let there = disk.len(two).unwrap();
+            if there > 0 {
+                let bytes = get(&disk, two, 0, there as usize).await.unwrap();
+                assert!(bytes.iter().all(|byte| *byte == 1));
+            }
+            assert_eq!(disk.image_durable_only().bytes("two").unwrap(), []);
+        })
+        .unwrap();
+    }
+    let counts = [nothing, everything, something];
+    assert!(counts.iter().all(|count| *count > 5), "{counts:?}");
+}
+
+/// On a disk with room, where the failure is planted, a part is not all of it.
+#[test]
+fn an_allocation_that_is_made_to_find_no_room_may_keep_a_part() {
+    let mut lengths = std::collections::BTreeSet::new();
+    for seed in 0..60 {
+        let (sim, file) = with_file(seed, 4096);
+        let disk = sim.disk();
+        disk.take_parts(1);
+        disk.fail_at(disk.io_count(), 28, FailMode::Once);
+        disk.fail_at(disk.io_count() + 1, 5, FailMode::Once);
+        sim.run(async {
+            let error = allocate(&disk, file, 4096, 4096).await.unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(28));
+            lengths.insert(disk.len(file).unwrap());
+            let before = disk.len(file).unwrap();
+            allocate(&disk, file, before, 4096).await.unwrap_err();
+            assert_eq!(disk.len(file).unwrap(), before, "any other error has taken nothing");
+        })
+        .unwrap();
+    }
+    assert_eq!((lengths.first(), lengths.last()), (Some(&4608), Some(&7680)));
+}

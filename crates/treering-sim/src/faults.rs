@@ -16,6 +16,8 @@ pub struct Faults {
     pub sync_error: usize,
     /// An allocation finds no space.
     pub no_space: usize,
+    /// An allocation or a write that finds no space keeps a part of it all the same.
+    pub part: usize,
     /// A request stands still for a long time.
     pub stall: usize,
     /// A transfer is done in two parts.
@@ -76,7 +78,10 @@ impl Faults {
             3 => faults.read_error = 20 + chance.below(100),
             4 => faults.write_error = 100 + chance.below(800),
             5 => faults.sync_error = 3 + chance.below(60),
-            6 => faults.no_space = 2 + chance.below(20),
+            6 => {
+                faults.no_space = 2 + chance.below(20);
+                faults.part = chance.below(4);
+            }
             7 => faults.lost_write = 50 + chance.below(500),
             8 => {
                 faults.stray_read = 50 + chance.below(200);
@@ -88,6 +93,7 @@ impl Faults {
                     write_error: 500 + chance.below(2000),
                     sync_error: 100 + chance.below(400),
                     no_space: 10 + chance.below(50),
+                    part: 1 + chance.below(3),
                     stall: 0,
                     short: 0,
                     lost_write: 500 + chance.below(2000),
@@ -128,6 +134,7 @@ impl Faults {
         }
         disk.stall(self.stall as u64);
         disk.shorten(self.short as u64);
+        disk.take_parts(self.part as u64);
         let mut failing = chance.fork();
         disk.fail_when(move |point| self.failure(point, &mut failing).map(Failure::from));
         if self.lie() {

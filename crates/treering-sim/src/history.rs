@@ -19,7 +19,7 @@ use treering_pagefile::sim::{Sim, SimImage, Stalled, TraceEvent};
 use crate::chance::Chance;
 use crate::client::{Client, Habits};
 use crate::faults::{Faults, Planted};
-use crate::keeper::Keeper;
+use crate::keeper::{Keeper, all_room_is_known};
 use crate::world::{LookError, World, look, make_trees};
 
 /// What a history came to.
@@ -302,6 +302,9 @@ impl History {
         let checked = db.engine().check();
         let sound = checked.is_ok();
         assert!(sound || faults.fail() || faults.lie(), "the engine ended by itself: {checked:?}");
+        if !faults.lie() && all_room_is_known(&db, &self.sim.disk()) {
+            self.world.count("room accounted for");
+        }
         let told = self.world.told();
         match end {
             End::Close => match db.close().await {

@@ -205,6 +205,14 @@ impl SimDisk {
         lock(&self.state).conduct.shorts = one_in;
     }
 
+    /// From now on one in `one_in` of the allocations and writes that fail for want of room (by
+    /// [`SimDisk::set_capacity`]; allocations also by a failure of that kind) has taken a part of what it
+    /// was asked for, from its beginning on, and the file keeps that until it is cut: so ext4 does it.
+    /// 0 for none.
+    pub fn take_parts(&self, one_in: u64) {
+        lock(&self.state).conduct.parts = one_in;
+    }
+
     /// Whether a request stands still.
     pub(super) fn has_stalled(&self) -> bool {
         lock(&self.state).pending.iter().any(|pending| pending.stalled)
@@ -216,7 +224,7 @@ impl SimDisk {
     }
 
     /// Takes all of [`SimDisk::fail_at`], [`SimDisk::fail_when`], [`SimDisk::lie_when`],
-    /// [`SimDisk::stall`] and [`SimDisk::shorten`] back.
+    /// [`SimDisk::stall`], [`SimDisk::shorten`] and [`SimDisk::take_parts`] back.
     pub fn clear_faults(&self) {
         let mut state = lock(&self.state);
         state.faults.clear();

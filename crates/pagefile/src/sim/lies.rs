@@ -37,6 +37,8 @@ pub(super) struct Conduct {
     pub(super) stalls: u64,
     /// One in so many transfers is done in two parts; 0 for none.
     pub(super) shorts: u64,
+    /// One in so many requests that fail for want of room takes a part of it; 0 for none.
+    pub(super) parts: u64,
 }
 
 impl Conduct {
@@ -62,6 +64,10 @@ impl Conduct {
 
     pub(super) fn stalls(&self, rng: &mut Rng) -> bool {
         self.stalls > 0 && rng.chance(1, self.stalls)
+    }
+
+    pub(super) fn takes_part(&self, rng: &mut Rng) -> bool {
+        self.parts > 0 && rng.chance(1, self.parts)
     }
 
     /// How many bytes of a transfer of `len` are done at first, if it is done in parts.

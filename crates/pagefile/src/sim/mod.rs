@@ -40,6 +40,8 @@
 //!   `Sync` or a `WriteDurable` of that file completes after it was set.
 //! * After a power loss any subset of the sectors is there that were volatile or in flight, and so
 //!   is any subset of the changes of length.
+//! * An allocation or a write that fails for want of room has taken nothing, or with
+//!   [`SimDisk::take_parts`] a part: the file is as long as that, and has the room, until it is cut.
 //! * After a failed `Sync` the data it was for counts as clean, as on ext4: no later `Sync` writes
 //!   it, but reads still show it. It may be gone after a crash.
 
@@ -54,6 +56,7 @@ mod image;
 mod lies;
 mod requests;
 mod rng;
+mod room;
 mod runtime;
 mod trace;
 

@@ -26,7 +26,7 @@ pub(super) struct State {
     /// Writes that were in flight when the power went off.
     pub(super) late: Vec<(FileId, Change)>,
     pub(super) power: Power,
-    rng: Rng,
+    pub(super) rng: Rng,
     /// The order of the next change that takes effect.
     order: u64,
     pub(super) submitted: u64,
@@ -268,7 +268,14 @@ impl State {
             _ => *offset,
         };
         let range = offset..offset + buf.len() as u64;
-        self.make_room(file, &range)?;
+        if let Err(full) = self.make_room(file, &range) {
+            if let Some(end) = self.part(file, &range) {
+                let order = self.next_order();
+                let bytes = &bytes_of(buf)[..(end - offset) as usize];
+                self.files[file].write(order, offset, bytes);
+            }
+            return Err(full);
+        }
         for beside in &mut self.pending {
             if beside.request.op != Op::Read {
                 continue;
@@ -331,33 +338,18 @@ impl State {
         range: Range<u64>,
         fault: Option<io::Error>,
     ) -> io::Result<()> {
-        if let Some(error) = fault {
-            return Err(error);
+        let file = file.0 as usize;
+        let refused = fault.map_or_else(|| self.make_room(file, &range), Err);
+        match &refused {
+            Ok(()) => self.files[file].allocate(range.start, range.end),
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                if let Some(end) = self.part(file, &range) {
+                    self.files[file].allocate(range.start, end);
+                }
+            }
+            Err(_) => {}
         }
-        self.make_room(file.0 as usize, &range)?;
-        self.files[file.0 as usize].allocate(range.start, range.end);
-        Ok(())
-    }
-
-    fn make_room(&self, file: usize, range: &Range<u64>) -> io::Result<()> {
-        if self.options.capacity == u64::MAX {
-            return Ok(());
-        }
-        let file = &self.files[file];
-        let more = file.allocated.missing(range.clone());
-        let used = self.space_used();
-        if more == 0 || used.saturating_add(more) <= self.options.capacity {
-            return Ok(());
-        }
-        let message = format!(
-            "'{}' needs {more} bytes more at {}, and {used} of {} are in use",
-            file.name, range.start, self.options.capacity
-        );
-        Err(io::Error::new(io::ErrorKind::StorageFull, message))
-    }
-
-    pub(super) fn space_used(&self) -> u64 {
-        self.files.iter().map(|file| file.allocated.total()).sum()
+        refused
     }
 
     pub(super) fn next_order(&mut self) -> u64 {

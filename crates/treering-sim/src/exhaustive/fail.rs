@@ -101,15 +101,19 @@ fn fail(
     let (machine, journal) = start.begin(seed, planted);
     let disk = machine.sim().disk();
     match errno {
-        // A disk that is full refuses what needs room, and nothing else.
-        ENOSPC => disk.fail_when(move |point| {
-            let struck = match mode {
-                FailMode::Once => point.index == index,
-                FailMode::FromThenOn => point.index >= index,
-            };
-            let needs_room = !matches!(point.op, Op::Read | Op::Sync);
-            (struck && needs_room).then_some(ENOSPC.into())
-        }),
+        // A disk that is full refuses what needs room, and nothing else; of a reservation that it refuses
+        // a part may be taken all the same.
+        ENOSPC => {
+            disk.take_parts(2);
+            disk.fail_when(move |point| {
+                let struck = match mode {
+                    FailMode::Once => point.index == index,
+                    FailMode::FromThenOn => point.index >= index,
+                };
+                let needs_room = !matches!(point.op, Op::Read | Op::Sync);
+                (struck && needs_room).then_some(ENOSPC.into())
+            });
+        }
         errno => disk.fail_at(index, errno, mode),
     }
     let opened = Cell::new(None);

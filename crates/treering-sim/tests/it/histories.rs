@@ -32,6 +32,7 @@ const EVENTS: &[&str] = &[
     "range deleted",
     "read",
     "reads failed",
+    "room accounted for",
     "single write",
     "somebody else appended",
     "stopped",
