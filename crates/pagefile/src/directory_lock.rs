@@ -203,7 +203,7 @@ mod tests {
     use std::mem::ManuallyDrop;
     use std::os::fd::{FromRawFd, OwnedFd};
     use std::process::{Child, Command, Stdio};
-    use std::sync::Arc;
+    use std::sync::{Arc, Mutex, PoisonError};
 
     use futures::executor::block_on;
     use rustix::process::{WaitId, WaitIdOptions, waitid};
@@ -211,7 +211,11 @@ mod tests {
     use super::*;
     use crate::{DiskOptions, EngineThread, IoBackend, open_directory};
 
+    /// A child has all descriptors of this process, locks included, until it becomes another program.
+    static BEARING: Mutex<()> = Mutex::new(());
+
     fn child() -> Child {
+        let _alone = BEARING.lock().unwrap_or_else(PoisonError::into_inner);
         Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap()
     }
 
@@ -290,6 +294,7 @@ mod tests {
     /// its death, and a writer who came just then was told that somebody reads.
     #[test]
     fn a_readers_rings_do_not_hold_the_lock() {
+        let _no_child = BEARING.lock().unwrap_or_else(PoisonError::into_inner);
         let here = tempfile::tempdir().unwrap();
         drop(DirectoryLock::acquire(here.path()).unwrap());
         let lock = Arc::new(DirectoryLock::share(here.path()).unwrap());
