@@ -110,10 +110,19 @@ impl PageFile {
         superblock::write_copy(&*disk, place.file, 0, mark.encode_birth_mark()).await?;
 
         let geometry = Geometry::new(page_size);
+        let marked = place.len()?;
         let op = Op::Allocate { len: geometry.end_of(INITIAL_SLOTS) };
         let none = crate::buf::IoBuf::None;
         let (_, allocated) = transfer(&*disk, Lane::Background, place.file, op, 0, none).await;
-        allocated.map_err(|error| FileError::io(format!("allocating {}", place.name), error))?;
+        if let Err(error) = allocated {
+            // Some file systems leave the file with what they had, which may be the rest of the disk.
+            if !disk.has_fixed_len(place.file)
+                && let Err(error) = disk.set_len(place.file, marked)
+            {
+                tracing::warn!(%error, file = place.name, "cannot give room back to the disk");
+            }
+            return Err(FileError::io(format!("allocating {}", place.name), error));
+        }
         // As after growth: a reservation counts on the length.
         sync_file(&*disk, place.file)
             .await

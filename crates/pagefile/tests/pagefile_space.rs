@@ -13,7 +13,7 @@ use pagefile_support::{Engine, MemDisk, model_of, run};
 use proptest::prelude::*;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use treering_pagefile::{Disk, FileErrorKind, Op, PageId, Room};
+use treering_pagefile::{Disk, FileErrorKind, Health, Op, PageFile, PageId, Room};
 
 /// Reserves all that can be reserved, growing the file until the disk is full.
 fn reserve_everything(engine: &Engine) -> usize {
@@ -358,4 +358,18 @@ fn a_growth_that_fails_gives_back_what_it_took() {
     let error = run(&disk, engine.file.grow()).unwrap_err();
     assert_eq!(error.kind(), FileErrorKind::Full);
     assert_eq!(disk.len(pages).unwrap(), before);
+}
+
+/// The first allocation of all is one as well: with large pages it took the rest of the disk.
+#[test]
+fn a_creation_that_fails_gives_back_what_it_took() {
+    let disk = MemDisk::new();
+    disk.set_capacity(Some(40 << 10));
+    let health = Arc::new(Health::default());
+    let created = run(&disk, PageFile::create(disk.clone(), health, 512, 7));
+    assert_eq!(created.unwrap_err().kind(), FileErrorKind::Full);
+    let pages = disk.open("pages", false).unwrap();
+    assert!(disk.len(pages).unwrap() <= 4096, "{} bytes", disk.len(pages).unwrap());
+    disk.set_capacity(None);
+    Engine::create(disk, 512, 1).check_space();
 }
