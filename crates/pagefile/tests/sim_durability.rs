@@ -360,7 +360,6 @@ fn damage_beyond_the_end_of_a_file_is_a_mistake_of_the_test() {
     sim.disk().image_everything().corrupt("f", 4000..5000, 1);
 }
 
-/// Allocation in flight: the length is old or new, and nothing between.
 /// Else a file of the log came out of a crash with its length and without its space.
 #[test]
 fn a_cut_that_is_lost_gives_no_space_away_unless_somebody_has_taken_it() {
@@ -380,14 +379,25 @@ fn a_cut_that_is_lost_gives_no_space_away_unless_somebody_has_taken_it() {
     assert_eq!((image.len("f"), image.len("g"), space(&image)), (Some(0), Some(4096), 4096));
 }
 
+/// A file system may have done half of it; the length and the space of that are there together.
 #[test]
-fn an_allocation_in_flight_happened_or_not() {
+fn an_allocation_in_flight_happened_or_not_or_in_part() {
     let (sim, file) = with_file(12, 4096);
     let disk = sim.disk();
     disk.stop_at(disk.io_count());
     assert!(sim.run(allocate(&disk, file, 4096, 4096)).is_err());
     assert_eq!(disk.image_durable_only().len("f"), Some(4096));
     assert_eq!(disk.image_everything().len("f"), Some(8192));
+    let half = disk.crash_keeping(|_, part| part == 0);
+    assert_eq!(half.len("f"), Some(6144));
+    assert_eq!(Sim::from_image(&half, 1).disk().space_used(), 6144);
+    let lengths: std::collections::BTreeSet<_> =
+        (0..64).map(|seed| disk.image_by_seed(seed).len("f").unwrap()).collect();
+    assert_eq!(lengths.into_iter().collect::<Vec<_>>(), [4096, 6144, 8192]);
+    // And not beyond what there is room for.
+    disk.set_capacity(7000);
+    assert_eq!(disk.image_everything().len("f"), Some(4096));
+    assert_eq!(disk.crash_keeping(|_, part| part == 0).len("f"), Some(6144));
 }
 
 #[test]

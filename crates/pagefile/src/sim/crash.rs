@@ -25,8 +25,8 @@ pub struct Unsynced {
     pub name: String,
     /// What it changes.
     pub what: UnsyncedWhat,
-    /// In how many parts it can be lost: the sectors of data, 1 for a length. Sectors overwritten
-    /// durably since count, but nobody is asked about them.
+    /// In how many parts it can be lost: the sectors of data, 1 for a length, 2 for an extension.
+    /// Sectors overwritten durably since count, but nobody is asked about them.
     pub sectors: usize,
     /// How far it got.
     pub state: UnsyncedState,
@@ -176,28 +176,27 @@ impl State {
             let used: u64 = files.iter().map(|file| file.allocated.total()).sum();
             let ImageFile { content, len, allocated } = &mut files[file.0 as usize];
             let sectors = change.sectors();
-            // An allocation in flight gives length and space together, or neither.
-            let extended = match change {
-                Change::Extend(to) => *len..(*to).max(*len),
-                Change::Data { .. } | Change::SetLen(_) => 0..0,
-            };
-            let has_room = used + allocated.missing(extended.clone()) <= self.options.capacity;
             // Nobody else has been given what a shortening that is lost gave away.
             let reused = used > self.options.capacity && matches!(change, Change::SetLen(_));
+            let before = *len;
             change.apply(content, len, |sector| {
-                let kept = (keep(number, how_far, sector, sectors) || reused)
-                    && (has_room || !matches!(change, Change::Extend(_)));
+                let kept = keep(number, how_far, sector, sectors) || reused;
                 if let (true, Change::Data { offset, .. }) = (kept, change) {
                     let at = offset + (sector * SECTOR) as u64;
                     allocated.add(at..at + SECTOR as u64);
                 } else if let (true, Change::SetLen(to)) = (kept, change) {
                     allocated.cut(*to);
                     allocated.add_all(&self.files[file.0 as usize].allocated);
-                } else if kept && !extended.is_empty() {
-                    allocated.add(extended.clone());
                 }
                 kept
             });
+            if matches!(change, Change::Extend(_)) {
+                // An allocation in flight gives length and space together, or neither.
+                match used + allocated.missing(before..*len) <= self.options.capacity {
+                    true => allocated.add(before..*len),
+                    false => *len = before,
+                }
+            }
             number += 1;
         });
         let named = self.files.iter().zip(files).map(|(file, mut image)| {

@@ -21,7 +21,8 @@ pub(super) enum Change {
     Data { offset: u64, bytes: Vec<u8>, struck: Vec<bool> },
     /// Cut or extended to a length.
     SetLen(u64),
-    /// Extended to a length at least: an allocation that was in flight.
+    /// Extended to a length at least: an allocation that was in flight. A file system may do it in
+    /// several steps, so it comes in two halves, of which the first is there or both are.
     Extend(u64),
 }
 
@@ -34,7 +35,8 @@ impl Change {
     pub(super) fn sectors(&self) -> usize {
         match self {
             Change::Data { bytes, .. } => bytes.len().div_ceil(SECTOR),
-            Change::SetLen(_) | Change::Extend(_) => 1,
+            Change::SetLen(_) => 1,
+            Change::Extend(_) => 2,
         }
     }
 
@@ -105,9 +107,12 @@ impl Change {
                 }
             }
             Change::Extend(to) => {
-                if keep(0) {
-                    *len = (*len).max(*to);
-                }
+                let more = to.saturating_sub(*len);
+                *len += match [keep(0), keep(1)] {
+                    [true, true] => more,
+                    [false, false] => 0,
+                    _ => more / 2 / SECTOR as u64 * SECTOR as u64,
+                };
             }
         }
     }
