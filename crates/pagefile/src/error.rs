@@ -76,12 +76,22 @@ impl FileError {
 pub struct Health {
     poison: OnceLock<FileError>,
     poisoned: Event,
+    is_of_a_copy: bool,
 }
 
 impl Health {
+    /// The health of a copy in the making. What fails there ends the copy, and not the database that is
+    /// copied: the error is told as it was, and nobody is told to reopen anything.
+    pub fn of_a_copy() -> Self {
+        Self { is_of_a_copy: true, ..Self::default() }
+    }
+
     /// Keeps `error` if it is the first; returns the error that poisoned the engine.
     pub fn poison(&self, error: FileError) -> FileError {
         let first = self.poison.get_or_init(|| {
+            if self.is_of_a_copy {
+                return error;
+            }
             tracing::error!(%error, "the engine is poisoned: reopen the database");
             FileError {
                 kind: FileErrorKind::Poisoned,

@@ -90,7 +90,7 @@ impl Engine {
         }
         let snapshot = self.snapshot().await?;
         // The copy's own: whatever happens to it, the source goes on.
-        let health = Arc::new(Health::default());
+        let health = Arc::new(Health::of_a_copy());
         let page_size = self.pool().page_size();
         let (place, its_health) = (Arc::clone(&disk), Arc::clone(&health));
         let file = PageFile::create(place, its_health, page_size, entropy).await?;

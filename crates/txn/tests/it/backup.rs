@@ -302,6 +302,36 @@ fn a_damaged_page_is_named_and_a_bad_target_harms_nobody() {
     run.unwrap_or_else(|stalled| panic!("{stalled}"));
 }
 
+/// What fails is the copy's disk: whoever hears of it must not be told to reopen the database.
+#[test]
+fn a_copy_whose_disk_fails_does_not_say_that_the_database_has_stopped() {
+    let sim = machine(5);
+    let run = sim.run(async {
+        let engine = open(&sim, options(64, 1)).await.unwrap();
+        let tree = engine.tree(b"pairs").await.unwrap();
+        load(&engine, tree).await;
+        let mut failed = 0;
+        for at in 0.. {
+            let bad = Arc::new(SimDisk::new(6));
+            let errno = if at % 2 == 0 { 5 } else { 28 };
+            bad.fail_at(at, errno, FailMode::Once);
+            let moving = Stepped::new(&bad);
+            moving.run(&sim);
+            let folder = Folder::new(Arc::clone(&bad), "");
+            let backed_up = engine.backup(target(&folder, at)).await;
+            moving.stop();
+            let Err(error) = backed_up else { break };
+            let fits = matches!(error.file_kind(), Some(FileErrorKind::Io | FileErrorKind::Full));
+            assert!(fits, "I/O {at} of the copy: {error}");
+            engine.check().unwrap();
+            failed += 1;
+        }
+        assert!(failed > 10, "only {failed} I/Os failed");
+        engine.close().await.unwrap();
+    });
+    run.unwrap_or_else(|stalled| panic!("{stalled}"));
+}
+
 #[test]
 fn closing_the_engine_ends_a_backup() {
     let sim = machine(9);
