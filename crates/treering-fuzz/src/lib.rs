@@ -19,7 +19,6 @@ mod base;
 mod catalog;
 mod database;
 mod format;
-mod history;
 mod input;
 mod keys;
 mod log;

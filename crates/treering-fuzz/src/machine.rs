@@ -10,7 +10,12 @@ use treering_pagefile::sim::{Patience, Sim, SimImage};
 /// A machine with this disk, which calls what takes two virtual minutes, or very many steps without an
 /// I/O, a livelock.
 pub(crate) fn machine(image: &SimImage) -> Sim {
-    let mut sim = Sim::from_image(image, 1);
+    machine_by_seed(image, 1)
+}
+
+/// The same, with the chance that this seed gives.
+pub(crate) fn machine_by_seed(image: &SimImage, seed: u64) -> Sim {
+    let mut sim = Sim::from_image(image, seed);
     sim.set_patience(Patience { polls: 200_000, jumps: 10_000, time: Duration::from_secs(120) });
     sim
 }
