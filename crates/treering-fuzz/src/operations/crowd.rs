@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use treering::{Durability, Error, ErrorKind};
-use treering_pagefile::sim::SimTask;
+use treering_pagefile::sim::{SimTask, Stalled};
 
 use super::history::{Change, Place, State, TREES, apply};
 use super::reads::{pairs, tail};
@@ -81,8 +81,12 @@ impl Run {
             Ok(())
         });
         over.store(true, Ordering::Relaxed);
+        // What was given up comes to rest first, so that the sync is for all that has happened.
         let synced = match end {
-            End::Done(_) => self.run(self.up().database.sync()),
+            End::Done(_) => match self.sim.settle() {
+                Ok(()) | Err(Stalled::Dead(_)) => self.run(self.up().database.sync()),
+                Err(stalled) => panic!("the engine never rests: {stalled}"),
+            },
             End::Died => End::Died,
         };
         self.judge(&members, synced);
@@ -127,7 +131,13 @@ impl Run {
         match synced {
             // What nobody waits for may happen as soon as there is room.
             End::Done(Ok(())) if is_open && self.full => self.crash(9),
-            End::Done(Ok(())) => self.look_again(9),
+            End::Done(Ok(())) => {
+                let lives = self.lives;
+                self.look_again(9);
+                if self.lives == lives {
+                    self.history.all_durable();
+                }
+            }
             End::Done(Err(error)) => {
                 assert!(self.faulty, "nothing fails: {error}");
                 self.after_trouble(&error, 9);
