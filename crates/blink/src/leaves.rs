@@ -4,7 +4,8 @@
 //! which page it is, and nobody looks into it yet, so that whoever has it latched is waited for once,
 //! and late. Then the leaves are latched, tree by tree and left to right. A leaf found earlier may
 //! have been split by then, so after latching the key has to be between its fences; if it is beyond,
-//! the right link leads on, latch by latch. A leaf is latched by its id only when its low fence shows
+//! the right link leads on, latch by latch; if that leads nowhere, the leaf is looked for once more, page
+//! by page and without latches. A leaf is latched by its id only when its low fence shows
 //! that it lies to the right of those already held: otherwise it is reached from the last one by
 //! right links. See `order` for what makes that safe while pages are freed.
 //!
@@ -47,28 +48,35 @@ impl Forest {
         ways: &mut Vec<Way>,
         leaves_max: usize,
     ) -> Result<Result<Leaves<'_>, Blocked>, TreeError> {
-        let count = match self.find_leaves(keys.clone(), ways, leaves_max)? {
-            Ok(count) => count,
-            Err(blocked) => return Ok(Err(blocked)),
-        };
-        for _ in 0..WAITS_MAX {
+        let mut found = self.find_leaves(keys.clone(), ways, usize::MAX, leaves_max)?;
+        for _ in 0..TRIES_MAX {
+            let count = match found {
+                Ok(count) => count,
+                Err(blocked) => return Ok(Err(blocked)),
+            };
             match self.latch_found(keys.clone(), ways, (count, leaves_max)) {
                 Ok(leaves) => return Ok(Ok(leaves)),
-                Err(Stop::Blocked(blocked)) => return Ok(Err(blocked)),
-                // With nothing in hand.
-                Err(Stop::Busy(page)) => {
+                Err((_, Stop::Blocked(blocked))) => return Ok(Err(blocked)),
+                // With nothing in hand, and so below.
+                Err((_, Stop::Busy(page))) => {
                     drop(self.pool().try_pin(page).map(PinnedPage::read));
+                    found = Ok(count);
+                }
+                Err((index, Stop::Astray)) => {
+                    found = self.find_leaves(keys.clone(), ways, index, leaves_max)?;
                 }
             }
         }
         Ok(Err(Blocked::Moved))
     }
 
-    /// The ways of the keys to their leaves, and how many leaves that are.
+    /// The ways of the keys to their leaves, and how many leaves that are. For the keys from number
+    /// `looked_into` on, the leaves are looked into.
     fn find_leaves<'k>(
         &self,
         keys: impl Iterator<Item = (TreeRef, &'k [u8])>,
         ways: &mut Vec<Way>,
+        looked_into: usize,
         leaves_max: usize,
     ) -> Result<Result<usize, Blocked>, TreeError> {
         let mut absent = Vec::new();
@@ -77,7 +85,12 @@ impl Forest {
             if index == ways.len() {
                 ways.push(Way::default());
             }
-            match self.find_leaf(tree, key, &mut ways[index])? {
+            let way = &mut ways[index];
+            let step = match index < looked_into {
+                true => self.find_leaf(tree, key, way)?,
+                false => self.look_for_leaf(tree, key, way)?,
+            };
+            match step {
                 Step::Done(page) => {
                     count += usize::from(last.replace(page) != Some(page));
                     if count > leaves_max {
@@ -109,37 +122,50 @@ impl Forest {
         way: &mut Way,
     ) -> Result<Step<PageId>, TreeError> {
         let target = Target::At(key);
-        loop {
-            let leaf = match way.leaf() {
-                Some(leaf) => leaf,
-                None => {
-                    let child = |parent: &Live<'_>| parent.child(target.child_slot(parent));
-                    match self.descend(tree, 1, target, way, child) {
-                        Ok(Step::Done((_, leaf))) => leaf,
-                        Ok(Step::Fetch(pages)) => return Ok(Step::Fetch(pages)),
-                        // Its root is its leaf.
-                        Err(TreeError::Shallow { .. }) => tree.root,
-                        Err(error) => return Err(error),
-                    }
+        let leaf = match way.leaf() {
+            Some(leaf) => leaf,
+            None => {
+                let child = |parent: &Live<'_>| parent.child(target.child_slot(parent));
+                match self.descend(tree, 1, target, way, child) {
+                    Ok(Step::Done((_, leaf))) => leaf,
+                    Ok(Step::Fetch(pages)) => return Ok(Step::Fetch(pages)),
+                    // Its root is its leaf.
+                    Err(TreeError::Shallow { .. }) => tree.root,
+                    Err(error) => return Err(error),
                 }
-            };
-            *way = Way::to(Some(leaf), 0);
-            match self.pool().find_page(leaf) {
-                Read::Done(()) => return Ok(Step::Done(leaf)),
-                Read::Absent => return Ok(Step::Fetch(vec![leaf])),
-                Read::Free if leaf == tree.root => return Err(TreeError::Gone { tree: tree.id }),
-                Read::Free => *way = Way::default(),
             }
+        };
+        *way = Way::to(Some(leaf), 0);
+        match self.pool().find_page(leaf) {
+            Read::Done(()) => Ok(Step::Done(leaf)),
+            Read::Absent => Ok(Step::Fetch(vec![leaf])),
+            Read::Free => self.look_for_leaf(tree, key, way),
         }
     }
 
-    /// Latches the leaves that the ways lead to, of which there were `count` a moment ago.
+    /// The leaf of a key, which is looked into, and so is every page on the way there. The parent may be
+    /// wrong about it: splits may follow one another that it has not been told of, more than are worth
+    /// latching one by one; or the tree is damaged, which shows only here.
+    fn look_for_leaf(
+        &self,
+        tree: TreeRef,
+        key: &[u8],
+        way: &mut Way,
+    ) -> Result<Step<PageId>, TreeError> {
+        Ok(match self.descend(tree, 0, Target::At(key), way, |_| ())? {
+            Step::Done((leaf, ())) => Step::Done(leaf),
+            Step::Fetch(pages) => Step::Fetch(pages),
+        })
+    }
+
+    /// Latches the leaves that the ways lead to, of which there were `count` a moment ago. If it cannot be
+    /// done, says for which key.
     fn latch_found<'k>(
         &self,
         keys: impl Iterator<Item = (TreeRef, &'k [u8])>,
         ways: &mut [Way],
         (count, leaves_max): (usize, usize),
-    ) -> Result<Leaves<'_>, Stop> {
+    ) -> Result<Leaves<'_>, (usize, Stop)> {
         let (pages, of_key) = (Vec::with_capacity(count), Vec::with_capacity(ways.len()));
         let mut leaves = Leaves { forest: self, pages, of_key };
         let mut fences = Fences::default();
@@ -150,15 +176,10 @@ impl Forest {
         ways.iter().take(AHEAD).for_each(expect);
         for (index, (tree, key)) in keys.enumerate() {
             ways.get(index + AHEAD).into_iter().for_each(expect);
-            let way = &mut ways[index];
-            if let Err(stop) = leaves.add(tree, key, way, &mut fences) {
-                if matches!(stop, Stop::Blocked(Blocked::Moved)) {
-                    *way = Way::default();
-                }
-                return Err(stop);
-            }
+            let added = leaves.add(tree, key, &mut ways[index], &mut fences);
+            added.map_err(|stop| (index, stop))?;
             if leaves.len() > leaves_max {
-                return Err(Blocked::TooManyLeaves.into());
+                return Err((index, Blocked::TooManyLeaves.into()));
             }
         }
         Ok(leaves)
@@ -184,6 +205,7 @@ impl Forest {
         match leaves.add(tree, first, way, &mut Fences::default()) {
             Ok(()) => {}
             Err(Stop::Blocked(blocked)) => return Ok(Err(blocked)),
+            Err(Stop::Astray) => return Ok(Err(Blocked::Moved)),
             Err(Stop::Busy(_)) => unreachable!("without a latch in hand every other is waited for"),
         }
         if let Some((_, leaf)) = leaves.pages.last() {
@@ -200,6 +222,8 @@ enum Stop {
     Blocked(Blocked),
     /// Somebody is in this page, and it is not known that waiting for it is in order.
     Busy(PageId),
+    /// The way did not lead to the leaf.
+    Astray,
 }
 
 impl From<Blocked> for Stop {
@@ -232,7 +256,7 @@ impl<'f> Leaves<'f> {
             Some((_, last)) => {
                 let view = Page::new(last.words());
                 match view.position(key) {
-                    Position::Before => return Err(Blocked::Moved.into()),
+                    Position::Before => return Err(Stop::Astray),
                     Position::Here => {
                         self.of_key.push(self.pages.len() - 1);
                         return Ok(());
@@ -248,7 +272,7 @@ impl<'f> Leaves<'f> {
                     match look(pool, candidate, meant) {
                         Some(true) => {}
                         None if !self.holds(candidate) => return Err(Stop::Busy(candidate)),
-                        Some(false) | None => return Err(Blocked::Moved.into()),
+                        Some(false) | None => return Err(Stop::Astray),
                     }
                 }
                 pinned
@@ -259,7 +283,7 @@ impl<'f> Leaves<'f> {
             let mut page = next.write();
             let view = Page::new(page.words());
             if view.tree() != tree.id || !view.is_leaf() {
-                return Err(Blocked::Moved.into());
+                return Err(Stop::Astray);
             }
             let position = match planted_bug!(LeafNotCheckedAgain) {
                 true => Position::Here,
@@ -275,7 +299,7 @@ impl<'f> Leaves<'f> {
                     self.of_key.push(self.pages.len() - 1);
                     return Ok(());
                 }
-                Position::Before => return Err(Blocked::Moved.into()),
+                Position::Before => return Err(Stop::Astray),
                 Position::Beyond => {
                     if view.unposted() {
                         self.forest.report_unposted(page.page());
@@ -284,7 +308,7 @@ impl<'f> Leaves<'f> {
                 }
             }
         }
-        Err(Blocked::Moved.into())
+        Err(Stop::Astray)
     }
 
     fn holds(&self, page: PageId) -> bool {
@@ -335,7 +359,7 @@ impl<'f> Leaves<'f> {
                 Some(_) | None => {}
             }
         }
-        Ok(pin_right(pool, &view, way)?)
+        pin_right(pool, &view, way)
     }
 
     /// Looks up key number `index`: appends what stands under it to `value`, and says whether that
@@ -370,24 +394,21 @@ impl<'f> Leaves<'f> {
     }
 }
 
-/// Right links followed for one key before the step starts over with a descent.
-const RIGHT_STEPS_MAX: usize = 64;
 /// Pins the right sibling of a page that a key is beyond.
-fn pin_right<'f>(
-    pool: &'f Pool,
-    page: &Live<'_>,
-    way: &mut Way,
-) -> Result<PinnedPage<'f>, Blocked> {
-    let right = page.right().ok_or(Blocked::Moved)?;
+fn pin_right<'f>(pool: &'f Pool, page: &Live<'_>, way: &mut Way) -> Result<PinnedPage<'f>, Stop> {
+    let right = page.right().ok_or(Stop::Astray)?;
     *way = Way::to(Some(right), 0);
-    pin(pool, right)
+    Ok(pin(pool, right)?)
 }
 
+/// Right links followed for one key, latch by latch, before its leaf is looked for without latches.
+const RIGHT_STEPS_MAX: usize = 64;
 /// Looks at a page that somebody is in, before everything is released to wait for it: some microseconds,
 /// in which a batch that is just being made changes the next few of its leaves.
 const GLANCES_MAX: usize = if cfg!(any(treering_loom, treering_shuttle)) { 1 } else { 256 };
-/// Times that everything is released to wait for a page before the step starts over with descents.
-const WAITS_MAX: usize = 64;
+/// Times that everything is released, to wait for a page or to look for a leaf, before the caller is told
+/// to begin again.
+const TRIES_MAX: usize = 64;
 /// Leaves that are asked for before they are looked at: more than the processor brings at a time, and
 /// few enough to be still there when their turn comes.
 const AHEAD: usize = 16;
