@@ -10,7 +10,7 @@ use std::task::{Context, Waker};
 
 use futures::FutureExt;
 use treering_bufpool::{Pool, PoolOptions, Read, Refusal};
-use treering_pagefile::sim::{Sim, SimDisk};
+use treering_pagefile::sim::{FailMode, Sim, SimDisk, SimImage};
 use treering_pagefile::{
     CheckpointInfo, Disk, FileErrorKind, Health, LogPosition, PageFile, PageId, Room,
 };
@@ -25,9 +25,15 @@ struct Setup {
 
 /// A pool with `frames` frames, and `pages` pages on disk and not in memory.
 fn setup(seed: u64, frames: usize, pages: u64) -> Setup {
+    setup_with(seed, pages, PoolOptions { frames, staging: 4, captures: 4 })
+}
+
+/// Room for all images that a test of many captures makes.
+const OPTIONS_MANY_CAPTURES: PoolOptions = PoolOptions { frames: 1024, staging: 4, captures: 1024 };
+
+fn setup_with(seed: u64, pages: u64, options: PoolOptions) -> Setup {
     let sim = Sim::new(seed);
     let disk = sim.disk();
-    let options = PoolOptions { frames, staging: 4, captures: 4 };
     let made = Arc::clone(&disk);
     let pool = sim
         .run(async move {
@@ -224,21 +230,26 @@ fn an_epochs_images_do_not_have_what_the_next_epoch_changed() {
             futures::future::join(writers, checkpoint).await;
         })
         .unwrap();
-        let image = disk.crash(seed);
-        let sim = Sim::from_image(&image, seed);
-        let disk: Arc<dyn Disk> = sim.disk();
-        sim.run(async move {
-            let health = Arc::new(Health::default());
-            let opened = PageFile::open(disk, Arc::clone(&health), None).await.unwrap();
-            let options = PoolOptions { frames: 64, staging: 4, captures: 4 };
-            let pool = Pool::new(opened.file, health, &opened.entries, options).unwrap();
-            for id in 1..=60 {
-                pool.fetch(PageId(id)).await.unwrap();
-                assert_eq!(look(&pool, PageId(id)), Some(2000 + id), "seed {seed}, page {id}");
-            }
-        })
-        .unwrap();
+        assert_holds(&disk.crash(seed), 60, 2000, &format!("seed {seed}"));
     }
+}
+
+/// A database that is opened on this image has its pages as `change` left them: each says its number
+/// behind `base`.
+fn assert_holds(image: &SimImage, pages: u64, base: u64, context: &str) {
+    let sim = Sim::from_image(image, 1);
+    let disk: Arc<dyn Disk> = sim.disk();
+    sim.run(async move {
+        let health = Arc::new(Health::default());
+        let opened = PageFile::open(disk, Arc::clone(&health), None).await.unwrap();
+        let options = PoolOptions { frames: 64, staging: 4, captures: 4 };
+        let pool = Pool::new(opened.file, health, &opened.entries, options).unwrap();
+        for id in 1..=pages {
+            pool.fetch(PageId(id)).await.unwrap();
+            assert_eq!(look(&pool, PageId(id)), Some(base + id), "{context}, page {id}");
+        }
+    })
+    .unwrap();
 }
 
 /// A batch of the next epoch that meets many pages of the closed one is not held up by a write of each.
@@ -263,6 +274,61 @@ fn what_is_captured_while_another_image_is_on_its_way_goes_to_disk_together() {
         pool.written().await;
     })
     .unwrap();
+}
+
+/// Nobody waits for ever for images that gather behind a group whose write fails, nor when the pool has been
+/// stopped meanwhile.
+#[test]
+fn what_is_captured_behind_a_write_that_fails_comes_to_an_end_too() {
+    for stopped in [false, true] {
+        let Setup { sim, disk, pool } = setup(8, 32, 10);
+        sim.run(async {
+            for id in 1..=4 {
+                change(&pool, PageId(id), 2, 2000 + id).await;
+            }
+            disk.fail_at(disk.io_count(), 5, FailMode::Once);
+            for id in 1..=4 {
+                change(&pool, PageId(id), 3, 3000 + id).now_or_never().unwrap();
+            }
+            assert_eq!(pool.stats().writes_in_flight, 4, "three of them wait");
+            if stopped {
+                pool.stop();
+            }
+            pool.written().await;
+            assert_eq!(pool.stats().writes_in_flight, 0);
+            pool.write_epoch(2).await.unwrap_err();
+        })
+        .unwrap();
+    }
+}
+
+/// A group takes 256 images; those behind it go with the next, none is left, and each is the old one.
+#[test]
+fn more_images_than_a_group_takes_all_go_to_disk() {
+    const PAGES: u64 = if cfg!(miri) { 20 } else { 600 };
+    let Setup { sim, disk, pool } = setup_with(9, PAGES, OPTIONS_MANY_CAPTURES);
+    sim.run(async {
+        for id in 1..=PAGES {
+            change(&pool, PageId(id), 2, 2000 + id).await;
+        }
+        // The file has space for what comes.
+        while !pool.file().try_reserve(PAGES as usize, Room::Growing) {
+            pool.file().grow().await.unwrap();
+        }
+        pool.unreserve(PAGES as usize);
+        let before = (disk.write_count(), pool.stats().writes);
+        for id in 1..=PAGES {
+            change(&pool, PageId(id), 3, 3000 + id).now_or_never().unwrap();
+        }
+        pool.write_epoch(2).await.unwrap();
+        assert_eq!(pool.stats().writes - before.1, PAGES);
+        assert!(disk.write_count() - before.0 < 30, "{}", disk.write_count() - before.0);
+        let log = LogPosition { segment: 1, offset: 0 };
+        let info = CheckpointInfo { epoch: 2, sequence: 0, incarnation: 1, log };
+        pool.file().checkpoint(info).await.unwrap();
+    })
+    .unwrap();
+    assert_holds(&disk.crash(9), PAGES, 2000, "after the checkpoint");
 }
 
 #[test]
